@@ -1,0 +1,136 @@
+"""The doctor on real metadata where that is cheap, and on written files where the machine cannot be changed."""
+
+import io
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from verl_socio import doctor
+from verl_socio.doctor import Finding, Gpu
+
+H200 = Gpu("NVIDIA H200", "580.95.05", total_gib=140, free_gib=139)
+
+
+def test_examining_this_machine_gives_a_fix_for_everything_that_is_not_well():
+    findings = doctor.examine()
+    assert len({finding.name for finding in findings}) == len(findings)
+    for finding in findings:
+        assert finding.detail
+        assert bool(finding.fix) == (finding.status != "ok"), finding
+
+
+def test_examining_imports_nothing_heavy():
+    code = (
+        "import sys; from verl_socio import doctor; doctor.examine();"
+        "print([name for name in ('torch', 'verl', 'vllm', 'ray', 'sam2', 'transformers') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_report_shows_every_fix_and_fails_only_for_a_failure():
+    shown = io.StringIO()
+    console = Console(file=shown, width=200)
+    well = Finding("Disk", "ok", "9.0 GiB free in [/data]")
+    warned = Finding("Memory", "warn", "3.0 GiB free", "stop other programs")
+    failed = Finding("Python", "fail", "3.9", "use Python 3.11")
+    assert doctor.report([well, warned], console) == 0
+    assert doctor.report([well, warned, failed], console) == 1
+    assert "[/data]" in shown.getvalue()
+    assert "Memory: stop other programs" in shown.getvalue()
+    assert "Python: use Python 3.11" in shown.getvalue()
+
+
+def test_gpus_are_read_from_what_nvidia_smi_prints():
+    output = "NVIDIA H200, 580.95.05, 143771, 143156\nNVIDIA GB10, 580.95.05, [N/A], [N/A]\n"
+    first, second = doctor.parse_gpus(output)
+    assert (first.name, first.driver, round(first.total_gib), round(first.free_gib)) == (
+        "NVIDIA H200",
+        "580.95.05",
+        140,
+        140,
+    )
+    assert second == Gpu("NVIDIA GB10", "580.95.05", 0, 0)
+    assert doctor.parse_gpus("No devices were found\n") == []
+
+
+@given(st.text())
+def test_anything_nvidia_smi_may_print_is_read_without_an_error(output: str):
+    assert all(gpu.total_gib >= 0 and gpu.free_gib >= 0 for gpu in doctor.parse_gpus(output))
+
+
+def test_a_lock_is_compared_with_what_is_installed(tmp_path: Path):
+    installed = metadata.version("numpy")
+    (tmp_path / "cpu.txt").write_text(f"# a comment\nnumpy=={installed}\n")
+    assert doctor.check_packages("cpu", tmp_path).status == "ok"
+    (tmp_path / "cpu.txt").write_text("numpy==0.0.1\nno-such-package==1.0\n")
+    finding = doctor.check_packages("cpu", tmp_path)
+    assert finding.status == "fail"
+    assert f"numpy {installed} (lock: 0.0.1)" in finding.detail
+    assert "no-such-package missing (lock: 1.0)" in finding.detail
+    assert doctor.check_packages("gpu", tmp_path).status == "warn"
+
+
+@pytest.mark.parametrize(("locked", "status"), [("{}", "ok"), ("{}+cpu", "fail")])
+def test_a_local_version_counts_only_where_the_lock_has_one(tmp_path: Path, locked: str, status: str):
+    (tmp_path / "cpu.txt").write_text("numpy==" + locked.format(metadata.version("numpy")))
+    assert doctor.check_packages("cpu", tmp_path).status == status
+
+
+def test_an_environment_for_gpus_wants_a_gpu_and_a_machine_with_one_wants_it_used():
+    assert doctor.check_device("cpu", []).status == "ok"
+    assert "VERL_SOCIO_DEVICE=gpu" in doctor.check_device("cpu", [H200]).fix
+    assert doctor.check_device("gpu", []).status == "fail"
+
+
+def test_an_old_driver_fails_and_a_full_gpu_is_warned_of():
+    assert doctor.check_gpus("gpu", [H200]).status == "ok"
+    assert doctor.check_gpus("gpu", [Gpu("NVIDIA A100", "535.1", 80, 79)]).status == "fail"
+    assert doctor.check_gpus("gpu", [H200, Gpu("NVIDIA H200", "580.95.05", 140, 2)]).status == "warn"
+    assert doctor.check_gpus("cpu", []).status == "ok"
+
+
+def test_a_container_limit_counts_what_is_left_of_it(tmp_path: Path):
+    assert doctor.container_limit_gib(tmp_path) is None
+    (tmp_path / "memory.current").write_text(f"{doctor.GIB}\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert doctor.container_limit_gib(tmp_path) is None
+    (tmp_path / "memory.max").write_text(f"{3 * doctor.GIB}\n")
+    assert doctor.container_limit_gib(tmp_path) == 2
+
+
+@pytest.mark.parametrize(("found", "status"), [(5.0, "ok"), (4.9, "warn"), (0.9, "fail")])
+def test_room_is_compared_with_what_a_run_needs(found: float, status: str):
+    assert doctor.enough("Disk", found, wanted=5, unit="free", fix="free some", least=1).status == status
+
+
+def test_plugin_settings_that_shut_the_hooks_out_fail(monkeypatch: pytest.MonkeyPatch):
+    assert doctor.check_entry_points().status == "ok"
+    monkeypatch.setenv("VLLM_PLUGINS", "verl_socio,lora")
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "auto")
+    assert doctor.check_entry_points().status == "ok"
+    monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "none")
+    assert doctor.check_entry_points().fix == "unset VERL_USE_EXTERNAL_PLUGINS"
+
+
+def test_a_search_path_of_the_users_is_warned_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    assert doctor.check_search_path().status == "ok"
+    monkeypatch.setenv("PYTHONPATH", "/opt/ros/lib")
+    assert doctor.check_search_path().detail == "/opt/ros/lib"
+
+
+def test_without_the_hub_a_gpu_run_needs_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert doctor.check_hub("cpu").status == "ok"
+    assert doctor.check_hub("gpu").status == "fail"
+    for item in doctor.HUB_ITEMS:
+        (tmp_path / item / "snapshots" / "0123").mkdir(parents=True)
+        (tmp_path / item / "snapshots" / "0123" / "config.json").touch()
+    assert doctor.check_hub("gpu").status == "ok"

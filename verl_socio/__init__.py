@@ -1,0 +1,1 @@
+"""Teach vision-language models to segment places by their social meaning, by reinforcement with visual feedback."""
