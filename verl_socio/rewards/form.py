@@ -1,0 +1,86 @@
+"""Terms for the form of an answer: tags, items, and a second answer that keeps to the first."""
+
+import numpy as np
+
+from verl_socio.answer import Prompt, Status
+from verl_socio.errors import invalid
+from verl_socio.geometry import best_pairs
+from verl_socio.rewards.outcome import Outcome
+from verl_socio.rewards.registry import term
+
+
+@term("think_format", 0.0, 1.0)
+def think_format(outcome: Outcome) -> float:
+    """Whether the whole text is a think block and an answer block.
+
+    Source: SocioReasoner, Seg-Zero and VisionReasoner (code); white space around the tags is allowed here.
+
+    Returns:
+        1 or 0.
+    """
+    return float(outcome.answer.think_format)
+
+
+@term("item_format", 0.0, 1.0)
+def item_format(outcome: Outcome) -> float:
+    """Share of the listed items that have exactly the keys and shapes asked for.
+
+    Source: SocioReasoner R1 (code), "exactly the key bbox_2d with four numbers", mean over items.
+
+    Returns:
+        0..1. A well-formed empty list has no item wrong: 1. An answer of which nothing can be used: 0.
+    """
+    if outcome.answer.status is Status.UNPARSEABLE:
+        return 0.0
+    exact = outcome.answer.item_exact
+    return sum(exact) / len(exact) if exact else 1.0
+
+
+@term("refine_format", 0.0, 1.0)
+def refine_format(outcome: Outcome, tolerance_px: float = 1.0) -> float:
+    """Share of the items that keep a box of the stage before and point inside it.
+
+    Source: SocioReasoner R2 (code): as many items as in stage 1, the same boxes, every point strictly inside its box.
+    The order of the items is free, and so are points off the object. What counts of the stage before are the boxes
+    that this stage was shown: where it had none, a well-formed empty list keeps to it.
+
+    Args:
+        outcome: What the stage led to; must have the answer of the stage before.
+        tolerance_px: Largest difference of a coordinate that still is the same box, pixels of the image; covers the
+            rounding of the boxes when they are written into the prompt.
+
+    Returns:
+        0..1; 0 if the number of items differs or an item cannot be used.
+
+    Raises:
+        ValueError: If there is no stage before, or one of the answers has no boxes.
+    """
+    if outcome.previous is None:
+        raise invalid("reward.refine_format", "first stage", "needs the answer of the stage before", "use item_format")
+    if outcome.answer.status is Status.UNPARSEABLE:
+        return 0.0
+    before, now, exact = outcome.previous.prompts, outcome.answer.prompts, outcome.answer.item_exact
+    if not len(before) == len(now) == len(exact):
+        return 0.0
+    if not now:
+        return 1.0
+    now_xyxy, before_xyxy = boxes_of(now), boxes_of(before)
+    same = np.abs(now_xyxy[:, None] - before_xyxy[None]).max(axis=-1) <= tolerance_px
+    right = np.array([item and _points_inside(prompt) for item, prompt in zip(exact, now, strict=True)])
+    kept = same & right[:, None]
+    return float(kept[best_pairs(kept.astype(np.float64))].sum() / len(now))
+
+
+def _points_inside(prompt: Prompt) -> bool:
+    """Whether every positive point lies strictly inside the item's own box."""
+    assert prompt.box_xyxy is not None
+    x1, y1, x2, y2 = prompt.box_xyxy
+    return all(x1 < x < x2 and y1 < y < y2 for x, y in prompt.positive_xy)
+
+
+def boxes_of(prompts: tuple[Prompt, ...]) -> np.ndarray:
+    """Return the prompts' boxes, `(N, 4)` float64; a `ValueError` if the grammar has no boxes."""
+    boxes = [prompt.box_xyxy for prompt in prompts]
+    if None in boxes:
+        raise invalid("reward", "box term", "needs answers with boxes", "remove the term or ask for boxes")
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
