@@ -1,0 +1,69 @@
+"""Which checkpoints of a run are whole.
+
+verl writes a checkpoint into its final folder file by file. A list of its files with their sizes, put beside them when
+all are there, tells a whole one from one that was being written, or that is being removed, when the process was killed.
+
+    <run>/checkpoints/global_step_<N>/{actor/..., data.pt, complete.json}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+_MARK = "complete.json"
+_FOLDER = re.compile(r"global_step_(\d+)")
+
+
+def step_of(checkpoint: Path) -> int:
+    """The training step after which a checkpoint was written.
+
+    Raises:
+        ValueError: The folder is not named `global_step_<N>`.
+    """
+    match = _FOLDER.fullmatch(checkpoint.name)
+    if match is None:
+        raise ValueError(f"{checkpoint} is not named global_step_<N>")
+    return int(match.group(1))
+
+
+def mark_whole(checkpoint: Path) -> None:
+    """Note that a checkpoint is whole: every file below it is written and known by its size."""
+    files = {str(path.relative_to(checkpoint)): path.stat().st_size for path in _files(checkpoint)}
+    draft = checkpoint / f"{_MARK}.part"
+    with draft.open("w", encoding="utf-8") as file:
+        json.dump(files, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(checkpoint / _MARK)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was marked and still has all of its files."""
+    try:
+        files = json.loads((checkpoint / _MARK).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    if not isinstance(files, dict) or not files:
+        return False
+    paths = {checkpoint / name: size for name, size in files.items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+
+
+def newest_whole(checkpoints: Path) -> Path | None:
+    """The whole checkpoint with the highest step in a run's checkpoint folder, or None."""
+    if not checkpoints.is_dir():
+        return None
+    found = [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
+    return max(found, key=step_of, default=None)
+
+
+def size_of(checkpoint: Path) -> int:
+    """Bytes of all files of a checkpoint."""
+    return sum(path.stat().st_size for path in _files(checkpoint))
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return [path for path in checkpoint.rglob("*") if path.is_file() and not path.name.startswith(_MARK)]

@@ -1,0 +1,94 @@
+"""The command `verl-socio`: one verb each for training, data and a look at the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data = typer.Typer(no_args_is_help=True, help="Make, check and look at data.")
+app.add_typer(data, name="data")
+console = Console(stderr=True)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A configuration of configs/, without its suffix.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved settings and stop.")] = False,
+) -> None:
+    """Train, or go on with the run that the same command began."""
+    from verl_socio.train.launch import launch
+
+    launch(config, overrides or [], dry_run=dry_run)
+
+
+@app.command()
+def evaluate(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the resolved settings and stop.")] = False,
+) -> None:
+    """Evaluate a model: a table, a line of JSON a sample, pictures."""
+    from verl_socio.evaluate.launch import launch
+
+    launch(overrides or [], dry_run=dry_run)
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what is installed, what is missing, and the fix."""
+    from verl_socio.doctor import examine, report
+
+    raise typer.Exit(report(examine()))
+
+
+@data.command()
+def validate(
+    source: Annotated[str, typer.Argument(help="A raw folder, a parquet file or a Hub id.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+) -> None:
+    """Check every row: sizes, pairs, masks, JSON."""
+    from verl_socio.data.validate import validate as find_problems
+
+    problems = find_problems(source, split)
+    for problem in problems:
+        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{source}: {len(problems)} faults" if problems else f"{source}: every row is sound", soft_wrap=True)
+    raise typer.Exit(1 if problems else 0)
+
+
+@data.command()
+def city(
+    out: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
+    samples: Annotated[int, typer.Option(help="Samples over all splits.")] = 400,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 140,
+) -> None:
+    """Generate a city in SocioSeg's raw layout."""
+    from verl_socio.city import generate
+
+    generate(out, samples=samples, seed=seed, size_wh=(size, size))
+
+
+@data.command()
+def preview(
+    source: Annotated[str, typer.Argument(help="A raw folder, a parquet file or a Hub id.")],
+    split: Annotated[str, typer.Option(help="The split to show.")] = "train",
+    out: Annotated[Path, typer.Option(help="The picture to write.")] = Path("preview.png"),
+) -> None:
+    """Draw a contact sheet of a split."""
+    from verl_socio.data.preview import preview as draw
+
+    draw(source, split, out)
+
+
+def main() -> None:
+    """Run the command; a user's error is one line, not a traceback."""
+    try:
+        app()
+    except ValueError as error:
+        console.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(2) from error

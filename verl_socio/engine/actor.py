@@ -1,0 +1,42 @@
+"""The hybrid worker (FSDP actor, reference and vLLM's weights) with what a CPU needs and verl does not do by itself."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import CPUOffloadPolicy
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.workers.engine.fsdp import transformer_impl
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from verl_socio.engine.cpu import is_cpu_build
+
+
+class HybridWorker(ActorRolloutRefWorker):
+    """verl's worker; on a machine without a GPU it joins a gloo group and keeps offloaded weights unpinned."""
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        """Build the actor and, where asked for, the reference model."""
+        if is_cpu_build():
+            _join_gloo_group()
+            # Pinned memory is memory an accelerator can reach; without one torch refuses to pin.
+            transformer_impl.CPUOffloadPolicy = _unpinned_offload_policy
+        super().init_model()
+
+
+def _join_gloo_group() -> None:
+    # verl would ask for "cpu:gloo,<device>:gloo", which torch refuses when the device is the CPU itself.
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(
+            "gloo",
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+            init_method=os.environ.get("DIST_INIT_METHOD"),
+        )
+
+
+def _unpinned_offload_policy(**_: Any) -> CPUOffloadPolicy:
+    return CPUOffloadPolicy(pin_memory=False)

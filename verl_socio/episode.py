@@ -1,0 +1,205 @@
+"""One episode: look, answer, segment, render, look again.
+
+Trainer, evaluator and a user's own call run this coroutine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from verl_socio.answer import Answer, Prompt, describe, parse
+from verl_socio.data.sample import ImageRef, Sample
+from verl_socio.errors import invalid
+from verl_socio.geometry import Frame
+from verl_socio.masks import Masks
+from verl_socio.recipes import Recipe, Stage
+from verl_socio.render import draw_feedback
+from verl_socio.rewards import Outcome, Reward, Target, score
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A sample with its images read, shared by all rollouts of a question.
+
+    Attributes:
+        sample: The question.
+        images: "satellite" and, where the sample has one, "map" -> RGB image; all of one size.
+        target: What to find, or None where it is not known.
+    """
+
+    sample: Sample
+    images: dict[str, Image.Image]
+    target: Target | None
+
+    @classmethod
+    def load(cls, sample: Sample, *, with_target: bool) -> Scene:
+        """Read a sample's images.
+
+        Raises:
+            ValueError: An image or the mask cannot be read, or their sizes differ.
+        """
+        images = {"satellite": sample.satellite.open()}
+        if sample.map is not None:
+            images["map"] = sample.map.open()
+            if images["map"].size != images["satellite"].size:
+                rule = f"must be as large as the satellite image, {images['satellite'].size}"
+                raise invalid(f"map of {sample.id}", images["map"].size, rule, "render both for the same area and size")
+        target = Target.from_mask(sample.target_mask()) if with_target else None
+        return cls(sample, images, target)
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of the images in pixels."""
+        return self.images["satellite"].size
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the model is shown: a fresh one-message chat, images first, then text."""
+
+    stage: int
+    images: tuple[Image.Image, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model wrote. `record` is the host's own (tokens and log-probabilities in training)."""
+
+    text: str
+    record: Any = None
+
+
+class Generate(Protocol):
+    """How a host lets the model answer."""
+
+    async def __call__(self, turn: Turn) -> Reply:
+        """Answer one turn."""
+
+
+class Segment(Protocol):
+    """How a host segments."""
+
+    async def segment(self, image: ImageRef, prompts: Sequence[Prompt]) -> Masks:
+        """One mask a prompt; prompts in the image's own pixels. Raises where it fails, never an empty stand-in."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What happened in one stage. All coordinates are the image's own pixels."""
+
+    turn: Turn
+    reply: Reply
+    answer: Answer
+    masks: Masks
+    mask_hw: np.ndarray
+    reward: Reward | None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished episode; `stages[-1].mask_hw` is its result."""
+
+    scene: Scene
+    stages: tuple[StageResult, ...]
+
+
+# Given a finished stage, says from which result of that stage to go on: its own, or the best of its group.
+Choose = Callable[[StageResult], Awaitable[StageResult]]
+
+
+async def run_episode(
+    scene: Scene,
+    recipe: Recipe,
+    *,
+    generate: Generate,
+    segmenter: Segment,
+    frame_of: Callable[[tuple[int, int]], Frame],
+    choose: Choose | None = None,
+) -> Episode:
+    """Run one episode (SocioReasoner, arXiv 2601.10477, section 4, for the two-stage recipe).
+
+    The stages of one episode follow each other at once: nothing here waits for other episodes, unless `choose` does.
+
+    Args:
+        scene: The question and its images; with a target every stage is scored.
+        recipe: The method.
+        generate: Lets the model answer a turn.
+        segmenter: Turns prompts into masks.
+        frame_of: The model's coordinate frame for an image of a given width and height.
+        choose: Picks the stage result that the next stage starts from; None: its own.
+
+    Returns:
+        The episode, with one result a stage.
+
+    Raises:
+        Exception: Whatever `generate` or `segmenter` raise: a failure is no result.
+    """
+    frame = frame_of(scene.size_wh)
+    finished: list[StageResult] = []
+    previous: StageResult | None = None
+    for index, stage in enumerate(recipe.stages):
+        turn = _turn(scene, recipe, index, frame, previous)
+        reply = await generate(turn)
+        image_frame = Frame.of_image(scene.size_wh)
+        answer = parse(reply.text, stage.grammar).moved(frame, image_frame)
+        masks = await _segment(scene, stage, answer, segmenter)
+        mask_hw = masks.union()
+        reward = None
+        if scene.target is not None:
+            before = previous.answer if previous is not None else None
+            reward = score(Outcome(answer, scene.target, mask_hw, before), stage.reward)
+        result = StageResult(turn, reply, answer, masks, mask_hw, reward)
+        finished.append(result)
+        is_last = index == len(recipe.stages) - 1
+        previous = await choose(result) if choose is not None and not is_last else result
+    return Episode(scene, tuple(finished))
+
+
+def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None) -> Turn:
+    stage = recipe.stages[index]
+    missing = [name for name in stage.images if name not in scene.images]
+    if missing:
+        rule = f"is shown by recipe {recipe.name}, stage {stage.name}, but sample {scene.sample.id} has none"
+        raise invalid(missing[0], None, rule, "add the image to the sample or use a recipe that does not show it")
+    images = [scene.images[name] for name in stage.images]
+    told = ""
+    if previous is not None:
+        told_frame = Frame.of_image(scene.size_wh)
+        told = describe(previous.answer.moved(told_frame, frame).prompts, recipe.stages[index - 1].grammar)
+        if stage.feedback:
+            boxes = [prompt.box_xyxy for prompt in previous.answer.prompts if prompt.box_xyxy is not None]
+            boxes_xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+            images = [draw_feedback(image, boxes_xyxy, previous.mask_hw, recipe.feedback) for image in images]
+    text = stage.prompt(question=scene.sample.question, previous=told, size_wh=frame.size_wh)
+    return Turn(index, tuple(images), text)
+
+
+async def _segment(scene: Scene, stage: Stage, answer: Answer, segmenter: Segment) -> Masks:
+    prompts = [usable for prompt in answer.prompts if (usable := _usable(prompt, stage, scene.size_wh)) is not None]
+    if not prompts:  # nothing was asked for: an answer of the model, not a failure of the segmenter
+        return Masks.none(scene.size_wh)
+    return await segmenter.segment(scene.sample.satellite, prompts)
+
+
+def _usable(prompt: Prompt, stage: Stage, size_wh: tuple[int, int]) -> Prompt | None:
+    """The part of a prompt that lies on the image and that the stage sends to the segmenter; None if there is none."""
+    width, height = size_wh
+    box = None
+    if prompt.box_xyxy is not None and "boxes" in stage.segment_with:
+        left, top, right, bottom = prompt.box_xyxy
+        box = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return None
+    points = []
+    if "points" in stage.segment_with:
+        inside = zip(prompt.points_xy, prompt.labels, strict=True)
+        points = [(xy, label) for xy, label in inside if 0 <= xy[0] < width and 0 <= xy[1] < height]
+    if box is None and not any(label == 1 for _, label in points):
+        return None
+    return Prompt(box, tuple(xy for xy, _ in points), tuple(label for _, label in points))

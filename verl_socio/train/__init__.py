@@ -1,0 +1,1 @@
+"""The verbs around training: compose the settings, check them, start, export."""

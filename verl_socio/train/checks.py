@@ -1,0 +1,178 @@
+"""What has to hold before Ray or a model is started."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from verl_socio.answer import Grammar, Prompt, describe
+from verl_socio.chat import ChatModel
+from verl_socio.data import load_samples, validate
+from verl_socio.data.sample import Sample
+from verl_socio.episode import Reply, Scene, Turn, run_episode
+from verl_socio.errors import invalid
+from verl_socio.geometry import Frame
+from verl_socio.recipes import Recipe
+from verl_socio.segment import SegmenterConfig, locate
+from verl_socio.segment.box_segmenter import BoxSegmenter
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# What a first answer may well have; the second prompt repeats it as text.
+_TYPICAL_ITEMS = 4
+_SHOWN = 10
+
+
+def check(config: DictConfig) -> None:
+    """Check a run's settings, model folder and data.
+
+    Raises:
+        ValueError: The first rule that is broken, with field, value, rule and fix.
+    """
+    recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
+    _check_segmenter(OmegaConf.to_container(config.segmenter, resolve=True))
+    _check_model(str(config.actor_rollout_ref.model.path))
+    _check_ranks(config)
+    samples = _check_data(config, recipe)
+    _check_budget(config, recipe, samples)
+
+
+def _check_segmenter(settings: Any) -> None:
+    known = [field.name for field in fields(SegmenterConfig)]
+    for key in settings:
+        if key not in known:
+            raise invalid(f"segmenter.{key}", settings[key], "is not a known setting", f"use {', '.join(known)}")
+    locate(SegmenterConfig(**settings))
+
+
+def _check_model(path: str) -> None:
+    folder = Path(path)
+    field = "actor_rollout_ref.model.path"
+    if not folder.exists():
+        if path.startswith((".", "/")) or path.count("/") != 1:
+            rule = "must be a model folder or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
+            raise invalid(field, path, rule, "correct the path")
+        return
+    if not (folder / "config.json").is_file():
+        raise invalid(field, path, "must hold config.json", "give the folder of a Hugging Face model")
+    if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+        fix = "merge the checkpoint first: python training_scripts/model_merger.py"
+        raise invalid(field, path, "must hold weights (*.safetensors)", fix)
+
+
+def _check_ranks(config: DictConfig) -> None:
+    trainer, rollout, batch_size = config.trainer, config.actor_rollout_ref.rollout, config.data.train_batch_size
+    mini_batch = config.actor_rollout_ref.actor.ppo_mini_batch_size
+    _check_counts(
+        {
+            "trainer.n_gpus_per_node": trainer.n_gpus_per_node,
+            "trainer.nnodes": trainer.nnodes,
+            "data.train_batch_size": batch_size,
+            "actor_rollout_ref.rollout.n": rollout.n,
+            "actor_rollout_ref.rollout.tensor_model_parallel_size": rollout.tensor_model_parallel_size,
+            "actor_rollout_ref.actor.ppo_mini_batch_size": mini_batch,
+        }
+    )
+    ranks = trainer.n_gpus_per_node * trainer.nnodes
+    if trainer.device == "cuda":
+        import torch
+
+        if torch.cuda.device_count() < trainer.n_gpus_per_node:
+            rule = f"needs as many GPUs, but {torch.cuda.device_count()} are visible here"
+            raise invalid(
+                "trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible"
+            )
+    if ranks % rollout.tensor_model_parallel_size:
+        field = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+        raise invalid(field, rollout.tensor_model_parallel_size, f"must divide the {ranks} ranks", "choose a divisor")
+    rows = batch_size * rollout.n
+    if rows % ranks:
+        rule = f"times rollout.n = {rollout.n} gives {rows} rows a stage, which {ranks} ranks cannot share evenly"
+        raise invalid("data.train_batch_size", batch_size, rule, f"make the rows a multiple of {ranks}")
+    if batch_size % mini_batch:
+        rule = f"must divide data.train_batch_size = {batch_size}"
+        fix = "leave it as it is for one update a stage"
+        raise invalid("actor_rollout_ref.actor.ppo_mini_batch_size", mini_batch, rule, fix)
+
+
+def _check_counts(counts: dict[str, object]) -> None:
+    for field, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            fix = "set it to 1 or more" if field != "trainer.n_gpus_per_node" else "run on a machine with a GPU"
+            raise invalid(field, value, "must be a whole number of 1 or more", fix)
+
+
+def _check_data(config: DictConfig, recipe: Recipe) -> list[Sample]:
+    """The samples of training and validation, each of them sound."""
+    data = config.data
+    training = _load(data.train_files, data.train_split, "data.train_files", recipe.needs_map)
+    validation = _load(data.val_files, data.val_split, "data.val_files", recipe.needs_map)
+    count = len(training) if data.train_max_samples < 0 else min(len(training), data.train_max_samples)
+    if count < data.train_batch_size:
+        rule = f"must not exceed the {count} training samples"
+        raise invalid("data.train_batch_size", data.train_batch_size, rule, "lower it or give more samples")
+    return training + validation
+
+
+def _load(sources: str | ListConfig, split: str, field: str, need_map: bool) -> list[Sample]:
+    samples: list[Sample] = []
+    for source in [sources] if isinstance(sources, str) else sources:
+        problems = validate(source, split, need_map)
+        if problems:
+            listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
+            fix = f"see them all with: verl-socio data validate {source} --split {split}"
+            raise invalid(field, source, f"has {len(problems)} faults:{listed}", fix)
+        samples += load_samples(source, split)
+    return samples
+
+
+def _check_budget(config: DictConfig, recipe: Recipe, samples: list[Sample]) -> None:
+    """Rehearse an episode on the largest images with the longest question: every prompt must fit, images are not cut.
+
+    The answers are made up, with boxes for the next prompt to repeat; the masks are their boxes.
+    """
+    data, rollout = config.data, config.actor_rollout_ref.rollout
+    chat = _load_chat(config)
+    for sample in samples:
+        chat.check_words(sample.question)
+    largest = max(samples, key=lambda sample: chat.grid.num_tokens(sample.satellite.size_wh))
+    longest = max((sample.question for sample in samples), key=lambda question: len(chat.tokenizer.encode(question)))
+    scene = Scene.load(replace(largest, question=longest), with_target=True)
+
+    async def generate(turn: Turn) -> Reply:
+        stage, needed = recipe.stages[turn.stage], len(chat.encode(turn).prompt_ids)
+        if needed > data.max_prompt_length:
+            rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens"
+            raise invalid("data.max_prompt_length", data.max_prompt_length, rule, "raise it or show smaller images")
+        return Reply(_typical_answer(stage.grammar, chat.frame_of(scene.size_wh)))
+
+    asyncio.run(
+        run_episode(scene, recipe, generate=generate, segmenter=BoxSegmenter(), frame_of=chat.frame_of),
+    )
+    total = data.max_prompt_length + data.max_response_length
+    if rollout.max_model_len is not None and total > rollout.max_model_len:
+        rule = f"must hold data.max_prompt_length + data.max_response_length = {total}"
+        field = "actor_rollout_ref.rollout.max_model_len"
+        raise invalid(field, rollout.max_model_len, rule, f"raise it to {total}")
+
+
+def _load_chat(config: DictConfig) -> ChatModel:
+    path = config.actor_rollout_ref.model.path
+    try:
+        return ChatModel.load(path, config.frame)
+    except OSError as error:  # what transformers raises where the Hub has no such model, or cannot be reached
+        rule = f"must hold a processor and a configuration ({str(error).splitlines()[0]})"
+        raise invalid("actor_rollout_ref.model.path", path, rule, "correct the path or the Hub id") from error
+
+
+def _typical_answer(grammar: Grammar, frame: Frame) -> str:
+    """Boxes and points of the most digits, as many as a first answer may well have."""
+    width, height = frame.size_wh
+    num_points = len(grammar.point_keys) + (2 if grammar.points is not None else 0)
+    box = None if grammar.box is None else (width - 2, height - 2, width, height)
+    prompt = Prompt(box, ((width - 1, height - 1),) * num_points, (1,) * num_points)
+    num_items = 1 if grammar.single else min(_TYPICAL_ITEMS, grammar.max_items)
+    return f"<think></think><answer>{describe([prompt] * num_items, grammar)}</answer>"

@@ -1,0 +1,83 @@
+"""The verb `train`: settle the settings, check them, start the engine, keep the logs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from verl_socio.checkpoints import newest_whole, step_of
+from verl_socio.train.prepare import prepare
+from verl_socio.train.progress import MetricsFollower
+from verl_socio.train.run_folder import claim
+from verl_socio.train.settings import resolve, shown
+
+console = Console()
+
+
+def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
+    """Train, or go on with a run that was stopped.
+
+    Args:
+        name: A configuration of `configs/`.
+        overrides: `key=value` on top of it.
+        dry_run: Print the settings and stop: nothing is made, checked or started.
+
+    Raises:
+        ValueError: A setting, the model or the data break a rule; nothing was started.
+    """
+    config = resolve(name, overrides)
+    if dry_run:
+        console.print(shown(config), markup=False, highlight=False, soft_wrap=True)
+        return
+    from verl_socio.train.checks import check  # transformers and torch, which a dry run need not wait for
+
+    prepare(config)
+    check(config)
+    folder = claim(config)
+    newest = newest_whole(Path(config.trainer.default_local_dir))
+    _announce(config, folder, newest)
+    total = config.trainer.total_training_steps
+    if newest is not None and total is not None and step_of(newest) >= total:
+        console.print(f"The run is complete at step {step_of(newest)}: nothing to do. Start another with run=NAME.")
+        return
+    _start(config, folder, total)
+    done = newest_whole(Path(config.trainer.default_local_dir))
+    if done is not None:
+        console.print(f"Checkpoint: {done}\nNext: python training_scripts/model_merger.py", soft_wrap=True)
+
+
+def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:
+    resumed = "from the start" if newest is None else f"from step {step_of(newest)}"
+    console.print(
+        f"Run {config.run} {resumed}: {config.actor_rollout_ref.model.path} on {config.data.train_files} "
+        f"({config.data.train_batch_size} questions x {config.actor_rollout_ref.rollout.n} rollouts a step, "
+        f"recipe {config.recipe.name}, {config.trainer.device})\nEverything it writes: {folder}",
+        soft_wrap=True,
+    )
+
+
+def _start(config: DictConfig, folder: Path, total: int | None) -> None:
+    from verl_socio.engine import run  # verl, torch and Ray: seconds of imports
+    from verl_socio.engine.dataset import with_split
+
+    started = time.strftime("%Y%m%d-%H%M%S")
+    # verl's file logger empties the file it is given: every start gets its own.
+    metrics = folder / "metrics" / f"{started}.jsonl"
+    metrics.parent.mkdir(exist_ok=True)
+    os.environ["VERL_FILE_LOGGER_PATH"] = str(metrics)
+    os.environ["TENSORBOARD_DIR"] = str(folder / "tensorboard")
+    for files, split in (("train_files", "train_split"), ("val_files", "val_split")):
+        sources = config.data[files] if OmegaConf.is_list(config.data[files]) else [config.data[files]]
+        config.data[files] = [with_split(source, config.data[split]) for source in sources]
+    run.check(config)
+    logs = folder / "logs" / started
+    try:
+        with MetricsFollower(metrics, total, list(config.recipe.stages), console):
+            run.train(config, keep_logs_in=logs)
+    finally:
+        console.print(f"Logs of all processes: {logs}", soft_wrap=True)

@@ -1,0 +1,48 @@
+"""Makes what the word `embedded` stands for: the small model and the city, once, below the output folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+EMBEDDED = "embedded"
+CITY_SAMPLES = 400
+CITY_SEED = 0
+
+
+def prepare(config: DictConfig) -> None:
+    """Replace every `embedded` in the settings by the path of what it stands for, made where it is missing."""
+    root = Path(config.output_root) / EMBEDDED
+    if config.actor_rollout_ref.model.path == EMBEDDED:
+        config.actor_rollout_ref.model.path = str(embedded_model(root))
+    for key in ("train_files", "val_files"):
+        if config.data[key] == EMBEDDED:
+            config.data[key] = str(embedded_city(root))
+
+
+def embedded_model(root: Path) -> Path:
+    """The folder of the tiny Qwen2.5-VL."""
+    from verl_socio.embedded.qwen2_5_vl import build
+
+    return _once(root / "qwen2_5_vl", build)
+
+
+def embedded_city(root: Path) -> Path:
+    """The folder of the generated city."""
+    from verl_socio.city import generate
+
+    return _once(root / "city", lambda folder: generate(folder, samples=CITY_SAMPLES, seed=CITY_SEED))
+
+
+def _once(folder: Path, make: Callable[[Path], object]) -> Path:
+    if not folder.exists():
+        # Made beside its place and moved when whole: a run that is stopped meanwhile leaves nothing half-made.
+        draft = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        make(draft)
+        draft.rename(folder)
+    return folder

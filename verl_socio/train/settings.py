@@ -1,0 +1,128 @@
+"""The resolved settings of a run: verl's defaults, the project's, the chosen configuration, the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from verl_socio.errors import invalid
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+# What somebody else checks key by key: the recipe's and the segmenter's own classes, and ray.init.
+_CHECKED_ELSEWHERE = ("recipe", "segmenter", "ray_kwargs.ray_init")
+
+
+def names() -> list[str]:
+    """The configurations that a run can start from."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "train")
+
+
+def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose the settings of a run.
+
+    Args:
+        name: A file in `configs/`, without its suffix.
+        overrides: `key=value` as hydra reads them; a key that does not exist is an error, `+key=value` adds one.
+
+    Returns:
+        The settings, every interpolation resolved. `run` and every path in `run_dir` are set.
+
+    Raises:
+        ValueError: An unknown configuration or key, a value of the wrong kind, or a setting left open.
+    """
+    if name not in names():
+        raise invalid("config", name, f"must be one of {', '.join(names())}", "choose one or add a file to configs/")
+    try:
+        config = _composed(name, overrides)
+        _fill_in(config, name, overrides)
+        OmegaConf.resolve(config)
+        schema = _schema()
+    except (HydraException, OmegaConfBaseException) as error:
+        rule = str(error).splitlines()[0]
+        fix = "see configs/ for the keys and their values"
+        raise invalid("settings", " ".join(overrides), rule, fix) from error
+    _check_kinds(OmegaConf.to_container(config), schema, overrides)
+    return config
+
+
+def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    verl = find_spec("verl")  # hydra's own pkg:// would import verl, and with it torch and Ray: seconds
+    assert verl is not None and verl.submodule_search_locations, "verl is a dependency of this package"
+    search = f"hydra.searchpath=['file://{verl.submodule_search_locations[0]}/trainer/config']"
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        config: DictConfig = compose(name, [*overrides, search])
+    return config
+
+
+@cache
+def _schema() -> Any:
+    """Verl's defaults and train.yaml: they have nearly every key, and mostly a value of its kind."""
+    schema = _composed("train", ["data.train_files=''"])
+    return OmegaConf.to_container(schema, resolve=True)
+
+
+def _check_kinds(config: Any, schema: Any, overrides: Sequence[str]) -> None:
+    added = tuple(override.lstrip("+").split("=")[0] for override in overrides if override.startswith("+"))
+    given = {override.split("=")[0] for override in overrides}
+    found = [
+        departure
+        for departure in _departures(config, schema, "", keys_are_known=True)
+        if not departure[0].startswith((*_CHECKED_ELSEWHERE, *added))
+    ]
+    if found:  # a wrong value is wrong in every setting that is copied from it: name the one that was given
+        key, value, rule = min(found, key=lambda departure: departure[0] not in given)
+        raise invalid(key, value, rule, "see configs/train.yaml and verl's ppo_trainer.yaml for keys and values")
+
+
+def _departures(
+    config: Mapping[str, Any], schema: Mapping[str, Any], prefix: str, keys_are_known: bool
+) -> Iterator[tuple[str, object, str]]:
+    # verl builds a class from what has a _target_; the class may have more fields than verl's file shows.
+    keys_are_known = keys_are_known and "_target_" not in schema
+    for name, value in config.items():
+        key, default = f"{prefix}{name}", schema.get(name)
+        if name not in schema:
+            if keys_are_known:
+                yield key, value, "is not a known setting"
+        elif isinstance(default, dict):
+            if isinstance(value, dict) and default:
+                yield from _departures(value, default, f"{key}.", keys_are_known)
+        elif isinstance(default, bool):
+            if not isinstance(value, bool | None):
+                yield key, value, "must be true or false"
+        elif isinstance(default, int | float) and (
+            isinstance(value, bool) or not isinstance(value, int | float | None)
+        ):
+            yield key, value, "must be a number"
+
+
+def _fill_in(config: DictConfig, name: str, overrides: Sequence[str]) -> None:
+    output_root = Path(config.output_root)
+    config.output_root = str(output_root if output_root.is_absolute() else ROOT / output_root)
+    if config.run == "auto":
+        changed = sorted(override for override in overrides if not override.startswith(("run=", "output_root=")))
+        mark = hashlib.sha256("\n".join(changed).encode()).hexdigest()[:6]
+        config.run = f"{name}-{mark}" if changed else name
+    if config.trainer.n_gpus_per_node == "auto":
+        import torch
+
+        config.trainer.n_gpus_per_node = torch.cuda.device_count()
+    if OmegaConf.is_missing(config.data, "train_files"):
+        raise invalid("data.train_files", None, "must be set", "add data.train_files=DIR to the command")
+
+
+def shown(config: DictConfig) -> str:
+    """The settings as YAML text."""
+    return OmegaConf.to_yaml(config)
