@@ -13,6 +13,8 @@ import os
 import re
 from pathlib import Path
 
+from verl_socio.errors import invalid
+
 _MARK = "complete.json"
 _FOLDER = re.compile(r"global_step_(\d+)")
 
@@ -25,7 +27,7 @@ def step_of(checkpoint: Path) -> int:
     """
     match = _FOLDER.fullmatch(checkpoint.name)
     if match is None:
-        raise ValueError(f"{checkpoint} is not named global_step_<N>")
+        raise invalid("checkpoint", str(checkpoint), "must be named global_step_<N>", "give a checkpoint of a run")
     return int(match.group(1))
 
 

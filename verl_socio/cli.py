@@ -86,9 +86,12 @@ def preview(
 
 
 def main() -> None:
-    """Run the command; a user's error is one line, not a traceback."""
+    """Run the command; what went wrong is one message, not a traceback.
+
+    Exit codes: 2 for a setting, file or argument that breaks a rule (nothing was started), 1 for a run that failed.
+    """
     try:
         app()
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         console.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(2) from error
+        raise SystemExit(2 if isinstance(error, ValueError) else 1) from error

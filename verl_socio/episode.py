@@ -140,19 +140,20 @@ async def run_episode(
     Raises:
         Exception: Whatever `generate` or `segmenter` raise: a failure is no result.
     """
-    frame = frame_of(scene.size_wh)
+    frame, image_frame = frame_of(scene.size_wh), Frame.of_image(scene.size_wh)
     finished: list[StageResult] = []
     previous: StageResult | None = None
     for index, stage in enumerate(recipe.stages):
-        turn = _turn(scene, recipe, index, frame, previous)
+        told = _told(recipe, index, previous, image_frame, frame)
+        turn = _turn(scene, recipe, index, frame, previous, told)
         reply = await generate(turn)
-        image_frame = Frame.of_image(scene.size_wh)
         answer = parse(reply.text, stage.grammar).moved(frame, image_frame)
         masks = await _segment(scene, stage, answer, segmenter)
         mask_hw = masks.union()
         reward = None
         if scene.target is not None:
-            before = previous.answer if previous is not None else None
+            # The answer before as this stage was told it, in whole numbers: what it can repeat, it is held to.
+            before = parse(told, recipe.stages[index - 1].grammar).moved(frame, image_frame) if index else None
             reward = score(Outcome(answer, scene.target, mask_hw, before), stage.reward)
         result = StageResult(turn, reply, answer, masks, mask_hw, reward)
         finished.append(result)
@@ -161,21 +162,24 @@ async def run_episode(
     return Episode(scene, tuple(finished))
 
 
-def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None) -> Turn:
+def _told(recipe: Recipe, index: int, previous: StageResult | None, image_frame: Frame, frame: Frame) -> str:
+    """The answer of the stage before as its grammar writes it, in the model's coordinates; "" in the first stage."""
+    if previous is None:
+        return ""
+    return describe(previous.answer.moved(image_frame, frame).prompts, recipe.stages[index - 1].grammar)
+
+
+def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None, told: str) -> Turn:
     stage = recipe.stages[index]
     missing = [name for name in stage.images if name not in scene.images]
     if missing:
         rule = f"is shown by recipe {recipe.name}, stage {stage.name}, but sample {scene.sample.id} has none"
         raise invalid(missing[0], None, rule, "add the image to the sample or use a recipe that does not show it")
     images = [scene.images[name] for name in stage.images]
-    told = ""
-    if previous is not None:
-        told_frame = Frame.of_image(scene.size_wh)
-        told = describe(previous.answer.moved(told_frame, frame).prompts, recipe.stages[index - 1].grammar)
-        if stage.feedback:
-            boxes = [prompt.box_xyxy for prompt in previous.answer.prompts if prompt.box_xyxy is not None]
-            boxes_xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-            images = [draw_feedback(image, boxes_xyxy, previous.mask_hw, recipe.feedback) for image in images]
+    if previous is not None and stage.feedback:
+        boxes = [prompt.box_xyxy for prompt in previous.answer.prompts if prompt.box_xyxy is not None]
+        boxes_xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        images = [draw_feedback(image, boxes_xyxy, previous.mask_hw, recipe.feedback) for image in images]
     text = stage.prompt(question=scene.sample.question, previous=told, size_wh=frame.size_wh)
     return Turn(index, tuple(images), text)
 

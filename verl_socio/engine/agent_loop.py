@@ -38,7 +38,7 @@ class EpisodeAgentLoop(AgentLoopBase):
 
     Each stage becomes one `AgentLoopOutput`, a fresh single-turn chat. For a stage whose prompt has P tokens and whose
     answer has R tokens:
-        prompt_ids     P ids: <|im_start|> ... <|vision_start|> image_pad x k <|vision_end|> ... assistant\\n
+        prompt_ids     P ids: <|im_start|> ... <|vision_start|> image_pad x k <|vision_end|> ... assistant
         response_ids   R ids, all written by the model
         response_mask  R ones: there are no environment tokens inside an answer; feedback is part of the next prompt
         reward_score   this stage's own reward

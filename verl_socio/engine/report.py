@@ -27,7 +27,9 @@ class Report:
         """Nothing to prepare."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         """Note the error and let it go on."""
         if error is not None:
             self.errors.append("".join(traceback.format_exception(error)))

@@ -22,6 +22,11 @@ def session_of(rollout: int, stage: int, num_stages: int) -> int:
     return rollout * num_stages + stage
 
 
+def rollout_of(key: str, num_stages: int) -> int:
+    """The rollout of a row."""
+    return int(key.rsplit("_", 2)[1]) // num_stages
+
+
 def stage_of(key: str, tag: dict[str, Any], num_stages: int) -> int:
     """The stage of a row. verl's padding rows carry it as a tag, copied from the row they were made from."""
     if STAGE_TAG in tag:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import ray
 from omegaconf import DictConfig, OmegaConf
+from ray.exceptions import RayTaskError
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -16,7 +20,7 @@ from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
 
 # verl decorates the class where it is defined; this is the class underneath, which can be extended.
-_TaskRunner = TaskRunnerV1.__ray_metadata__.modified_class
+_TaskRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class
 
 
 class EpisodeTaskRunner(_TaskRunner):
@@ -27,33 +31,50 @@ class EpisodeTaskRunner(_TaskRunner):
         import verl_socio.engine.trainer  # noqa: F401  registers itself
 
         # Kept here, in the process that outlives the workers: the actors end with it.
-        self._segmenters = SegmenterPool.create(SegmenterConfig(**OmegaConf.to_container(config.segmenter, resolve=True)))
+        settings: Any = OmegaConf.to_container(config.segmenter, resolve=True)
+        self._segmenters = SegmenterPool.create(SegmenterConfig(**settings))
         super().run(config)
 
 
 def check(config: DictConfig) -> None:
     """Let verl check its own settings."""
     auto_set_device(config)
-    validate_config(
-        config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
-    )
+    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
 
 
-def train(config: DictConfig, keep_logs_in: Path) -> None:
+def train(config: DictConfig, logs: Path) -> None:
     """Train in a Ray cluster of its own, which ends with the run.
 
     Args:
         config: The settings, checked.
-        keep_logs_in: A folder that does not exist yet; the logs of all processes are copied to it.
+        logs: A folder for the logs of all processes; this one's is `driver.log`.
 
     Raises:
-        ray.exceptions.RayTaskError: Whatever stopped the run.
+        RuntimeError: What stopped the run; the whole traceback is in `driver.log`.
     """
-    try:
-        run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(EpisodeTaskRunner))
-    finally:
-        if ray.is_initialized():
-            context = ray.get_runtime_context()
-            logs = Path(context.get_temp_dir()) / context.get_session_name() / "logs"
-            ray.shutdown()
-            shutil.copytree(logs, keep_logs_in, ignore=shutil.ignore_patterns("old"))
+    logs.mkdir(parents=True)
+    with (logs / "driver.log").open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            check(config)
+            run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(EpisodeTaskRunner))
+        except RayTaskError as error:
+            log.write(traceback.format_exc())
+            raise RuntimeError(_reason(error)) from error
+        finally:
+            _end_ray(logs)
+
+
+def _reason(error: RayTaskError) -> str:
+    """What a person needs of an error that crossed processes: its own message, without the processes' stacks."""
+    while isinstance(error.cause, RayTaskError):
+        error = error.cause
+    return f"{type(error.cause).__name__}: {error.cause}"
+
+
+def _end_ray(logs: Path) -> None:
+    if ray.is_initialized():
+        context = ray.get_runtime_context()
+        session = Path(context.get_temp_dir()) / context.get_session_name()
+        ray.shutdown()
+        shutil.copytree(session / "logs", logs / "ray", ignore=shutil.ignore_patterns("old"))
+        shutil.rmtree(session, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import shutil
 import uuid
@@ -25,7 +26,7 @@ from verl.utils import tensordict_utils as tu
 from verl_socio.checkpoints import mark_whole, newest_whole, size_of, step_of
 from verl_socio.engine.actor import HybridWorker
 from verl_socio.engine.metrics import agreement, stage_metrics
-from verl_socio.engine.rows import join, plain, split_by_stage
+from verl_socio.engine.rows import join, plain, rollout_of, split_by_stage
 from verl_socio.recipes import Recipe
 from verl_socio.segment.pool import SegmenterPool
 
@@ -50,7 +51,7 @@ class EpisodeTrainer(PPOTrainerSync):
 
     @property
     def trainer_mode(self) -> str:
-        """verl keys a synchronous trainer's behaviour on this name; "episode" is only the name it is registered by."""
+        """Verl keys a synchronous trainer's behaviour on this name; "episode" is only the name it is registered by."""
         return "sync"
 
     @trainer_mode.setter
@@ -78,18 +79,20 @@ class EpisodeTrainer(PPOTrainerSync):
 
     # --- one step --------------------------------------------------------------------------------------------------
 
-    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **kwargs: Any) -> KVBatchMeta:
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **kwargs: Any) -> KVBatchMeta:
         self._check_rollouts(metrics)
         metrics.update(self._segmenter_metrics(batch))
         parts = split_by_stage(batch, self._num_stages)
         assert parts, "verl's replay buffer refuses an empty batch"
         return join([super(EpisodeTrainer, self)._balance_batch(part, metrics, **kwargs) for part in parts])
 
-    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)
         fields = ["rollout_log_probs", "old_log_probs", "response_mask"]
         for stage, part in zip(self._recipe.stages, split_by_stage(batch, self._num_stages), strict=False):
-            data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields).to_padded_tensor()
+            data = tq.kv_batch_get(
+                keys=part.keys, partition_id=part.partition_id, select_fields=fields
+            ).to_padded_tensor()
             values = agreement(data["rollout_log_probs"], data["old_log_probs"], data["response_mask"])
             metrics.update({f"{stage.name}/agreement/{name}": value for name, value in values.items()})
             self._check_agreement(stage.name, values)
@@ -100,15 +103,15 @@ class EpisodeTrainer(PPOTrainerSync):
         if values["pearson"] < floor:
             raise RuntimeError(
                 f"stage {stage}: vLLM's and the actor's log-probabilities correlate by {values['pearson']:.5f}, below "
-                f"trainer.min_agreement = {floor:g} (mean difference {values['mean_diff']:.2g} nats): they do not have the "
-                "same weights, or do not see the same images"
+                f"trainer.min_agreement = {floor:g} (mean difference {values['mean_diff']:.2g} nats): they do not have "
+                "the same weights, or do not see the same images"
             )
 
-    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         parts = split_by_stage(batch, self._num_stages)
         return join([super(EpisodeTrainer, self)._compute_advantage(part, metrics) for part in parts])
 
-    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         parts = []
         for stage, part in zip(self._recipe.stages, split_by_stage(batch, self._num_stages), strict=False):
             of_stage: dict[str, Any] = {}
@@ -164,14 +167,14 @@ class EpisodeTrainer(PPOTrainerSync):
         if free < needed:
             raise OSError(
                 errno.ENOSPC,
-                f"a checkpoint takes {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; earlier checkpoints are "
+                f"a checkpoint takes {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; earlier ones are "
                 f"untouched: free some space and give the same command again to go on from step {step_of(newest)}",
                 str(folder),
             )
 
     # --- what is reported ------------------------------------------------------------------------------------------
 
-    def _step_once(self, metrics: dict, *args: Any, **kwargs: Any) -> KVBatchMeta:
+    def _step_once(self, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
         try:
             return super()._step_once(metrics, *args, **kwargs)
         except RuntimeError:
@@ -179,7 +182,7 @@ class EpisodeTrainer(PPOTrainerSync):
             self._check_rollouts(metrics)
             raise
 
-    def _check_rollouts(self, metrics: dict) -> None:
+    def _check_rollouts(self, metrics: dict[str, Any]) -> None:
         """Ask the workers what happened.
 
         Raises:
@@ -196,7 +199,7 @@ class EpisodeTrainer(PPOTrainerSync):
         for reason in dict.fromkeys(failures):
             logger.warning("episode left out: %s", reason)
 
-    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> None:
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)
         metrics.update(self._stage_metrics(batch, prefix=""))
 
@@ -216,6 +219,23 @@ class EpisodeTrainer(PPOTrainerSync):
         images = {sample["satellite"] for sample in plain(rows["sample"])}
         counters["encodes_per_image"] = counters["encodes"] / len(images)
         return {f"segmenter/{name}": value for name, value in counters.items()}
+
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str) -> None:
+        """Write what every rollout answered and earned: `<rollout_data_dir>/step_<N>.jsonl`, a line a row."""
+        lines = []
+        for stage, part in zip(self._recipe.stages, split_by_stage(batch, self._num_stages), strict=False):
+            keys = [key for key, tag in zip(part.keys, part.tags, strict=True) if not tag.get("is_padding", False)]
+            data = tq.kv_batch_get(keys, part.partition_id, select_fields=["sample", "responses", "extra_fields"])
+            columns = (plain(data["sample"]), data["responses"].unbind(), plain(data["extra_fields"]))
+            for key, sample, tokens, extra in zip(keys, *columns, strict=True):
+                rollout = rollout_of(key, self._num_stages)
+                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+                about = {"id": sample["id"], "question": sample["question"], "rollout": rollout, "stage": stage.name}
+                lines.append({**about, "text": text, **extra["reward_extra_info"]})
+        lines.sort(key=lambda line: (line["id"], line["rollout"]))
+        path = Path(rollout_data_dir) / f"step_{self.global_steps}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
     # --- validation ------------------------------------------------------------------------------------------------
 

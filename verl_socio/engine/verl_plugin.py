@@ -15,4 +15,4 @@ if is_cpu_build():
     make_importable()
     alias_vllm()
 
-    import verl_socio.engine.cpu.platform  # registers itself
+    import verl_socio.engine.cpu.platform  # noqa: F401  registers itself

@@ -21,8 +21,9 @@ from verl_socio.masks import SegmentationError
 from verl_socio.recipes import Recipe
 from verl_socio.segment.pool import SegmenterPool
 
+_Row = dict[str, Any]
 # verl decorates the class where it is defined; this is the class underneath, which can be extended.
-_AgentLoopWorker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+_AgentLoopWorker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class EpisodeWorker(_AgentLoopWorker):
@@ -36,13 +37,13 @@ class EpisodeWorker(_AgentLoopWorker):
         self._host = Host(recipe, chat, SegmenterPool.find())
         self._report = Report()
 
-    async def _run_prompt(self, prompt: dict, sampling_params: dict, trajectory: dict, trace: bool = False) -> None:
+    async def _run_prompt(self, prompt: _Row, sampling_params: _Row, trajectory: _Row, trace: bool = False) -> None:
         rollout = self.config.actor_rollout_ref.rollout
         size = rollout.val_kwargs.n if trajectory["validate"] else rollout.n
         current_group.set(Group(self._host, size))
         await super()._run_prompt(prompt, sampling_params, trajectory, trace)
 
-    async def _run_agent_loop(self, sampling_params: dict, trajectory: dict, **kwargs: Any) -> None:
+    async def _run_agent_loop(self, sampling_params: _Row, trajectory: _Row, **kwargs: Any) -> None:
         group = current_group.get()
         with self._report as report:
             report.episodes += 1
@@ -56,7 +57,7 @@ class EpisodeWorker(_AgentLoopWorker):
             if self._is_shown(trajectory) and len(group.episodes) + len(group.failures) == group.size:
                 write_group_picture(group, Path(self.config.trainer.picture_dir), trajectory["step"])
 
-    def _is_shown(self, trajectory: dict) -> bool:
+    def _is_shown(self, trajectory: _Row) -> bool:
         frequency = self.config.trainer.picture_freq
         return frequency > 0 and trajectory["step"] % frequency == 0 and not trajectory["validate"]
 

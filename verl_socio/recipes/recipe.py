@@ -86,9 +86,6 @@ class Recipe:
             raise invalid(f"recipe.stages.{first.name}", "feedback", rule, fix)
         if self.refine_from not in REFINE_FROM:
             raise invalid("recipe.refine_from", self.refine_from, f"must be one of {', '.join(REFINE_FROM)}", "use one")
-        if self.refine_from == "best" and len(self.stages) > 2:
-            rule = f"chooses once, after the first of two stages, but there are {len(self.stages)}"
-            raise invalid("recipe.refine_from", self.refine_from, rule, "use each")
 
     @property
     def needs_map(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +71,8 @@ class Template:
             ValueError: There is no such file, or it breaks a rule of `__post_init__`.
         """
         for candidate in (Path(path), PROMPTS / path):
-            if candidate.is_file():
+            # os.path's test, unlike pathlib's, takes any text, such as a whole prompt, for a path that is not there.
+            if os.path.isfile(candidate):
                 try:
                     source = candidate.read_text(encoding="utf-8")
                 except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from verl_socio.train.progress import MetricsFollower
 from verl_socio.train.run_folder import claim
 from verl_socio.train.settings import resolve, shown
 
-console = Console()
+# Bound to the terminal as it is now: verl's own output goes to a log while it trains.
+console = Console(file=sys.stdout)
 
 
 def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
@@ -74,10 +76,9 @@ def _start(config: DictConfig, folder: Path, total: int | None) -> None:
     for files, split in (("train_files", "train_split"), ("val_files", "val_split")):
         sources = config.data[files] if OmegaConf.is_list(config.data[files]) else [config.data[files]]
         config.data[files] = [with_split(source, config.data[split]) for source in sources]
-    run.check(config)
     logs = folder / "logs" / started
     try:
         with MetricsFollower(metrics, total, list(config.recipe.stages), console):
-            run.train(config, keep_logs_in=logs)
+            run.train(config, logs)
     finally:
         console.print(f"Logs of all processes: {logs}", soft_wrap=True)
