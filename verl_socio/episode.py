@@ -180,7 +180,7 @@ def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: Stag
         boxes = [prompt.box_xyxy for prompt in previous.answer.prompts if prompt.box_xyxy is not None]
         boxes_xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         images = [draw_feedback(image, boxes_xyxy, previous.mask_hw, recipe.feedback) for image in images]
-    text = stage.prompt(question=scene.sample.question, previous=told, size_wh=frame.size_wh)
+    text = stage.ask(question=scene.sample.question, previous=told, size_wh=frame.size_wh)
     return Turn(index, tuple(images), text)
 
 

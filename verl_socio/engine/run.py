@@ -16,6 +16,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
+from verl_socio.engine.leftovers import Leftovers, remove_noted
 from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
 
@@ -52,8 +53,16 @@ def train(config: DictConfig, logs: Path) -> None:
     Raises:
         RuntimeError: What stopped the run; the whole traceback is in `driver.log`.
     """
+    # What an earlier start was killed before removing.
+    for notes in logs.parent.glob("*/leftovers.txt"):
+        remove_noted(notes)
     logs.mkdir(parents=True)
-    with (logs / "driver.log").open("w", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+    with (
+        (logs / "driver.log").open("w", encoding="utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+        Leftovers(logs / "leftovers.txt"),
+    ):
         try:
             check(config)
             run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(EpisodeTaskRunner))

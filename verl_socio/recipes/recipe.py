@@ -43,7 +43,7 @@ class Stage:
         """Check the stage.
 
         Raises:
-            ValueError: An unknown image, none at all, or nothing to send to the segmenter.
+            ValueError: An unknown image, none at all, nothing to send to the segmenter, or a prompt that does not fit.
         """
         where = f"recipe.stages.{self.name}"
         if not self.images or len(set(self.images)) != len(self.images) or not set(self.images) <= set(IMAGES):
@@ -52,6 +52,11 @@ class Stage:
         if not self.segment_with or not set(self.segment_with) <= {"boxes", "points"}:
             rule = "must be boxes, points or both"
             raise invalid(f"{where}.segment_with", self.segment_with, rule, "name what the segmenter gets")
+        self.prompt.try_out(self.images)
+
+    def ask(self, *, question: str, previous: str, size_wh: tuple[float, float]) -> str:
+        """The prompt's text; arguments as for `Template.__call__`, which is told what this stage shows."""
+        return self.prompt(question=question, images=self.images, previous=previous, size_wh=size_wh)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from verl_socio.errors import invalid
 
 PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
 
-# question: what to find. previous: the answer of the stage before, as that stage's grammar writes it, in the model's
-# coordinates. width, height: the extent of the model's coordinates.
-PLACEHOLDERS = frozenset({"question", "previous", "width", "height"})
+# question: what to find. pictures: what is shown, in order. previous: the answer of the stage before, as that stage's
+# grammar writes it, in the model's coordinates. width, height: the extent of the model's coordinates.
+PLACEHOLDERS = frozenset({"question", "pictures", "previous", "width", "height"})
+_PICTURE_NAMES = {"map": "map", "satellite": "satellite image"}
 # What expressions of a template can raise: an attribute of nothing, a division by zero, a word as a number.
 _UNFILLABLE = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
@@ -38,8 +40,7 @@ class Template:
         """Check the placeholders.
 
         Raises:
-            ValueError: The template is no valid Jinja, lacks `{{ question }}`, names something unknown, or cannot be
-                filled in.
+            ValueError: The template is no valid Jinja, lacks `{{ question }}`, or names something unknown.
         """
         try:
             used = meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source))
@@ -54,11 +55,6 @@ class Template:
             rule = f"may only use the placeholders {', '.join(sorted(PLACEHOLDERS))}, not {', '.join(unknown)}"
             raise invalid(self.name, self.source, rule, "rename or remove the unknown placeholder")
         object.__setattr__(self, "_compiled", compiled)
-        try:
-            self(question="School", previous="[]", size_wh=(100.0, 100.0))
-        except _UNFILLABLE as error:
-            rule = f"must fill in without an error ({type(error).__name__}: {error})"
-            raise invalid(self.name, self.source, rule, "write plain placeholders such as {{ question }}") from error
 
     @classmethod
     def load(cls, path: str) -> Template:
@@ -80,15 +76,31 @@ class Template:
                 return cls(source.strip(), str(candidate))
         raise invalid("prompt", path, f"must be a file (also looked in {PROMPTS})", "correct the path of the template")
 
+    def try_out(self, images: Sequence[str]) -> None:
+        """Fill the template in once, before it matters.
+
+        Args:
+            images: What will be shown, in order: "map", "satellite".
+
+        Raises:
+            ValueError: An expression of the template fails, such as a second picture where one is shown.
+        """
+        try:
+            self(question="School", images=images, previous="[]", size_wh=(100.0, 100.0))
+        except _UNFILLABLE as error:
+            rule = f"must fill in without an error for {', '.join(images)} ({type(error).__name__}: {error})"
+            raise invalid(self.name, self.source, rule, "write plain placeholders such as {{ question }}") from error
+
     def uses(self, placeholder: str) -> bool:
         """Whether the template names `placeholder`."""
         return placeholder in meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source))
 
-    def __call__(self, *, question: str, previous: str, size_wh: tuple[float, float]) -> str:
+    def __call__(self, *, question: str, images: Sequence[str], previous: str, size_wh: tuple[float, float]) -> str:
         """Fill the template in.
 
         Args:
             question: What is asked for.
+            images: What is shown, in order: "map", "satellite".
             previous: The answer of the stage before as text; "" in the first stage.
             size_wh: Extent of the model's coordinates.
 
@@ -96,7 +108,10 @@ class Template:
             The prompt's text.
         """
         width, height = (f"{side:g}" for side in size_wh)
-        return self._compiled.render(question=question, previous=previous, width=width, height=height)
+        pictures = [_PICTURE_NAMES[image] for image in images]
+        return self._compiled.render(
+            question=question, pictures=pictures, previous=previous, width=width, height=height
+        )
 
     def __reduce__(self) -> tuple[type[Template], tuple[str, str]]:
         """Pickle the text only: a compiled template cannot travel to another process."""

@@ -64,6 +64,7 @@ def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:
 
 
 def _start(config: DictConfig, folder: Path, total: int | None) -> None:
+    os.environ.setdefault("VERL_LOGGING_LEVEL", "WARN")
     from verl_socio.engine import run  # verl, torch and Ray: seconds of imports
     from verl_socio.engine.dataset import with_split
 
