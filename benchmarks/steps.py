@@ -53,7 +53,7 @@ def main() -> None:
     agreement = min(value for name, found in values.items() if name.endswith("agreement/pearson") for value in found)
     difference = max(value for name, found in values.items() if name.endswith("agreement/mean_diff") for value in found)
     console.print(
-        f"tokens a step {tokens:.0f}, tokens a second {tokens / whole:.0f}, memory in use on the machine {memory:.1f} GB"
+        f"tokens a step {tokens:.0f}, tokens a second {tokens / whole:.0f}, memory in use here {memory:.1f} GB"
         "\n"
         f"agreement of vLLM and actor: Pearson >= {agreement:.6f}, mean difference <= {difference:.2g} nats\n"
         f"image encodes for each distinct image and step: at most {max(values['segmenter/encodes_per_image']):.2f}"

@@ -24,11 +24,18 @@ _TOKEN_PIXELS = (PATCH_SIZE * MERGE_SIZE) ** 2
 MIN_PIXELS = 4 * _TOKEN_PIXELS
 MAX_PIXELS = 100 * _TOKEN_PIXELS
 
+WEIGHTS = Path(__file__).with_name("weights") / "qwen2_5_vl"
+
 _MAX_POSITIONS = 8192
 
 # 1 / sqrt(hidden size): with Qwen's 0.02, made for thousands of channels, untrained blocks hardly change their input
 # and the pictures hardly change the output.
 _INITIALIZER_RANGE = 0.09
+
+
+def shipped() -> Path | None:
+    """The folder of the warm-started model that ships with the package, or None where there is none."""
+    return WEIGHTS if (WEIGHTS / "config.json").is_file() else None
 
 
 def configuration(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
@@ -105,6 +112,23 @@ def processor(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLProcessor:
     )
 
 
+def random_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """The embedded model with random weights, float32, with the tokenizer's tokens to begin and to end.
+
+    Args:
+        tokenizer: The embedded tokenizer.
+        seed: Seed of the weights; the global generator is not moved.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2_5_VLForConditionalGeneration(configuration(tokenizer))
+    ids = tokenizer.get_vocab()
+    model.generation_config = GenerationConfig(
+        bos_token_id=ids[END_OF_TEXT], eos_token_id=[ids[TURN_END], ids[END_OF_TEXT]], pad_token_id=ids[END_OF_TEXT]
+    )
+    return model
+
+
 def build(folder: Path, seed: int = 0) -> Path:
     """Write the embedded Qwen2.5-VL with random weights as a Hugging Face model folder.
 
@@ -126,13 +150,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     if (folder / "config.json").exists():
         raise invalid("folder", str(folder), "must not hold a model yet", "choose another folder or delete this one")
     tokenizer = train_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen2_5_VLForConditionalGeneration(configuration(tokenizer))
-    ids = tokenizer.get_vocab()
-    model.generation_config = GenerationConfig(
-        bos_token_id=ids[END_OF_TEXT], eos_token_id=[ids[TURN_END], ids[END_OF_TEXT]], pad_token_id=ids[END_OF_TEXT]
-    )
+    model = random_model(tokenizer, seed)
     folder.mkdir(parents=True, exist_ok=True)
     processor(tokenizer).save_pretrained(folder)
     # Last, and the configuration is what the check above looks for: a build that was stopped can be repeated.

@@ -24,10 +24,10 @@ def prepare(config: DictConfig) -> None:
 
 
 def embedded_model(root: Path) -> Path:
-    """The folder of the tiny Qwen2.5-VL."""
-    from verl_socio.embedded.qwen2_5_vl import build
+    """The folder of the tiny Qwen2.5-VL: the one that ships, read where it lies, or one of random weights."""
+    from verl_socio.embedded.qwen2_5_vl import build, shipped
 
-    return _once(root / "qwen2_5_vl", build)
+    return shipped() or _once(root / "qwen2_5_vl", build)
 
 
 def embedded_city(root: Path) -> Path:

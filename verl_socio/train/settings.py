@@ -20,6 +20,8 @@ from verl_socio.errors import invalid
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 # What somebody else checks key by key: the recipe's and the segmenter's own classes, and ray.init.
+# What hydra raises for an override that it cannot read; for odd values it lets plain errors of Python through.
+_UNREADABLE = (HydraException, OmegaConfBaseException, TypeError, ValueError)
 _CHECKED_ELSEWHERE = ("recipe", "segmenter", "ray_kwargs.ray_init")
 
 
@@ -45,14 +47,16 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
         raise invalid("config", name, f"must be one of {', '.join(names())}", "choose one or add a file to configs/")
     try:
         config = _composed(name, overrides)
+        _check_groups(config)
         _fill_in(config, name, overrides)
         OmegaConf.resolve(config)
-        schema = _schema()
-    except (HydraException, OmegaConfBaseException) as error:
-        rule = str(error).splitlines()[0]
+    except _UNREADABLE as error:
+        if "Fix: " in str(error):
+            raise
+        rule = str(error).split("\n")[0]
         fix = "see configs/ for the keys and their values"
         raise invalid("settings", " ".join(overrides), rule, fix) from error
-    _check_kinds(OmegaConf.to_container(config), schema, overrides)
+    _check_kinds(OmegaConf.to_container(config), overrides)
     return config
 
 
@@ -73,12 +77,18 @@ def _schema() -> Any:
     return OmegaConf.to_container(schema, resolve=True)
 
 
-def _check_kinds(config: Any, schema: Any, overrides: Sequence[str]) -> None:
+def _check_groups(config: DictConfig) -> None:
+    for key, default in _schema().items():
+        if isinstance(default, dict) and not OmegaConf.is_dict(config[key]):
+            raise invalid(key, config[key], "is a group of settings", f"set its members, as in {key}.NAME=VALUE")
+
+
+def _check_kinds(config: Any, overrides: Sequence[str]) -> None:
     added = tuple(override.lstrip("+").split("=")[0] for override in overrides if override.startswith("+"))
     given = {override.split("=")[0] for override in overrides}
     found = [
         departure
-        for departure in _departures(config, schema, "", keys_are_known=True)
+        for departure in _departures(config, _schema(), "", keys_are_known=True)
         if not departure[0].startswith((*_CHECKED_ELSEWHERE, *added))
     ]
     if found:  # a wrong value is wrong in every setting that is copied from it: name the one that was given
@@ -109,6 +119,8 @@ def _departures(
 
 
 def _fill_in(config: DictConfig, name: str, overrides: Sequence[str]) -> None:
+    if not isinstance(config.output_root, str):
+        raise invalid("output_root", config.output_root, "must be a folder", "give a path")
     output_root = Path(config.output_root)
     config.output_root = str(output_root if output_root.is_absolute() else ROOT / output_root)
     if config.run == "auto":
