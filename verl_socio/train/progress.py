@@ -70,7 +70,7 @@ class MetricsFollower:
         step, data = entry["step"], entry["data"]
         assert isinstance(step, int) and isinstance(data, dict)
         for text in summary(step, data, self._stages):
-            self._console.print(text, highlight=False)
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
         self._bar.update(self._task, description="training", completed=step)
 
 
@@ -86,7 +86,7 @@ def summary(step: int, data: Mapping[str, float], stages: list[str]) -> list[str
             tail += f" | {left_out:.0f} episodes left out"
         lines.append(f"step {step} | {' | '.join(parts)} | {tail}")
     if f"val/{stages[0]}/reward" in data:
-        parts = [f"{_stage(name, data, f'val/{name}')} cIoU {data[f'val/{name}/ciou']:.3f}" for name in stages]
+        parts = [_stage(name, data, f"val/{name}") for name in stages]
         lines.append(f"validation after step {step} | {' | '.join(parts)}")
     return lines
 
@@ -96,5 +96,5 @@ def _stage(name: str, data: Mapping[str, float], prefix: str) -> str:
         return f"{name}: no rows"
     return (
         f"{name}: reward {data[f'{prefix}/reward']:.3f} gIoU {data[f'{prefix}/giou']:.3f} "
-        f"unparsed {data[f'{prefix}/parse_failure']:.0%}"
+        f"cIoU {data[f'{prefix}/ciou']:.3f} unparsed {data[f'{prefix}/parse_failure']:.0%}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +15,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from verl_socio.errors import invalid
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 # What somebody else checks key by key: the recipe's and the segmenter's own classes, and ray.init.
-# What hydra raises for an override that it cannot read; for odd values it lets plain errors of Python through.
-_UNREADABLE = (HydraException, OmegaConfBaseException, TypeError, ValueError)
 _CHECKED_ELSEWHERE = ("recipe", "segmenter", "ray_kwargs.ray_init")
 
 
@@ -45,19 +45,26 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
     """
     if name not in names():
         raise invalid("config", name, f"must be one of {', '.join(names())}", "choose one or add a file to configs/")
-    try:
+    # For odd values hydra lets plain errors of Python through.
+    with _explained(overrides, HydraException, OmegaConfBaseException, YAMLError, TypeError, ValueError):
         config = _composed(name, overrides)
+    with _explained(overrides, OmegaConfBaseException):
         _check_groups(config)
         _fill_in(config, name, overrides)
         OmegaConf.resolve(config)
-    except _UNREADABLE as error:
-        if "Fix: " in str(error):
-            raise
-        rule = str(error).split("\n")[0]
-        fix = "see configs/ for the keys and their values"
-        raise invalid("settings", " ".join(overrides), rule, fix) from error
     _check_kinds(OmegaConf.to_container(config), overrides)
     return config
+
+
+@contextmanager
+def _explained(overrides: Sequence[str], *errors: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except errors as error:
+        # The first line says what is wrong, unless it announces the next; a YAML error tells file and line last.
+        first, *more = str(error).split("\n")
+        rule = " ".join([first, *more] if isinstance(error, YAMLError) else [first, *more[: first.endswith(":")]])
+        raise invalid("settings", " ".join(overrides), rule, "see configs/ for the keys and their values") from error
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -91,8 +98,8 @@ def _check_kinds(config: Any, overrides: Sequence[str]) -> None:
         for departure in _departures(config, _schema(), "", keys_are_known=True)
         if not departure[0].startswith((*_CHECKED_ELSEWHERE, *added))
     ]
-    if found:  # a wrong value is wrong in every setting that is copied from it: name the one that was given
-        key, value, rule = min(found, key=lambda departure: departure[0] not in given)
+    if found:  # a wrong value is wrong wherever it is copied to: name the one that was given, or else the highest
+        key, value, rule = min(found, key=lambda departure: (departure[0] not in given, departure[0].count(".")))
         raise invalid(key, value, rule, "see configs/train.yaml and verl's ppo_trainer.yaml for keys and values")
 
 

@@ -1,0 +1,85 @@
+import json
+import os
+
+import pytest
+
+from verl_socio.evaluate.fingerprint import differences, fingerprint, folder_hash, segmenter_hash
+from verl_socio.evaluate.settings import resolve
+from verl_socio.recipes import Recipe, Stage, Template
+from verl_socio.segment import SegmenterConfig
+
+
+@pytest.fixture
+def model(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"\0" * 1000)
+    return folder
+
+
+def take(model, recipe, *overrides, data="d1", command=("a",)):
+    return fingerprint(resolve(["model=embedded", *overrides]), recipe, data_sha256=data, model=model, command=command)
+
+
+def test_what_decides_no_figure_does_not_change_it(model, recipe):
+    first = take(model, recipe)
+    second = take(model, recipe, "concurrency=3", "pictures=0", "segmenter.cache_images=2", command=("b", "c"))
+    assert first.sha256 == second.sha256
+    assert second.notes["command"] == ["b", "c"]
+    assert json.loads(second.to_json())["sha256"] == first.sha256
+    os.utime(model / "model.safetensors", (1, 1))
+    (model / "README.md").write_text("a note")
+    (model / "merge.json").write_text("{}")
+    assert take(model, recipe).sha256 == first.sha256
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "sampling.temperature=0.5", "sampling.seed=1", "max_response_length=5", "frame=image",
+        "segmenter.weights=boxes", "segmenter.multimask=false", "recipe.feedback.mask_alpha=0.5", "vllm.dtype=bfloat16",
+    ],
+)  # fmt: skip
+def test_every_setting_that_decides_one_changes_it(model, recipe, override):
+    before, now = take(model, recipe), take(model, recipe, override)
+    assert before.sha256 != now.sha256
+    assert differences(before.identity, now.identity)
+
+
+def test_weights_data_and_prompts_change_it_though_sizes_stay(model, recipe):
+    first = take(model, recipe)
+    assert take(model, recipe, data="d2").sha256 != first.sha256
+    stage = recipe.stages[0]
+    reworded = Stage(**{**vars(stage), "prompt": Template(stage.prompt.source + "!")})
+    assert take(model, Recipe("socioreasoner", (reworded,), recipe.feedback)).sha256 != first.sha256
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[500] = 1
+    (model / "model.safetensors").write_bytes(content)
+    changed = take(model, recipe)
+    [(key, _, _)] = differences(first.identity, changed.identity)
+    assert key == "model"
+
+
+def test_a_file_s_name_is_part_of_a_model(model):
+    before = folder_hash(model)
+    (model / "model.safetensors").rename(model / "other.safetensors")
+    assert folder_hash(model) != before
+
+
+def test_segmenters_are_told_by_their_weights(tmp_path):
+    yaml, checkpoint = tmp_path / "m.yaml", tmp_path / "m.pt"
+    yaml.write_text("model: {}")
+    checkpoint.write_bytes(b"one")
+    one = segmenter_hash(SegmenterConfig(weights=str(checkpoint)))
+    checkpoint.write_bytes(b"two")
+    two = segmenter_hash(SegmenterConfig(weights=str(checkpoint)))
+    yaml.write_text("model: {a: 1}")
+    assert len({one, two, segmenter_hash(SegmenterConfig(weights=str(checkpoint)))}) == 3
+    words = {segmenter_hash(SegmenterConfig(weights=word)) for word in ("boxes", "embedded")}
+    assert len(words) == 2
+
+
+def test_differences_name_the_keys():
+    before, now = {"a": {"b": 1, "c": 2}, "d": []}, {"a": {"b": 1, "c": 3}, "e": 0}
+    assert differences(before, now) == [("a.c", 2, 3), ("d", [], None), ("e", None, 0)]

@@ -1,0 +1,95 @@
+"""The whole verb, as a user starts it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from verl_socio.evaluate.launch import launch
+from verl_socio.train.settings import ROOT
+
+FIGURE = ROOT / "tests" / "fixtures" / "socioseg_figure"
+COMMAND = [sys.executable, "-c", "from verl_socio.cli import main; main()", "evaluate"]
+
+
+def run(*arguments):
+    environment = {**os.environ, "COLUMNS": "120"}
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=280, env=environment, check=False
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_real_samples_through_real_vllm_and_sam2_and_the_same_command_again(tiny_model, tmp_path):
+    arguments = [
+        f"model={tiny_model}", f"data={FIGURE}", f"output_root={tmp_path}", "max_response_length=32", "pictures=2",
+    ]  # fmt: skip
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    [folder] = (tmp_path / tiny_model.name / "eval").iterdir()
+    assert all(word in done.stdout for word in ("from the start", "all (4)", "centre box", "localise", "refine", "F1"))
+    assert "WARNING" not in done.stdout, "vLLM's own words belong in its log"
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert sorted(row["id"] for row in rows) == ["fig_class_0", "fig_class_1", "fig_function_0", "fig_name_0"]
+    for row in rows:
+        assert row["failure"] is None and row["size_wh"] == [240, 240] and row["target_area"] > 0
+        assert [stage["name"] for stage in row["stages"]] == ["localise", "refine"]
+        assert all(0 < stage["tokens"] <= 32 and stage["text"] for stage in row["stages"])
+    assert len(list((folder / "pictures").iterdir())) == 2
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["samples"], summary["failures"]) == (4, 0)
+    assert json.loads((folder / "fingerprint.json").read_text())["notes"]["data"] == str(FIGURE)
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    again = run(*arguments, "concurrency=1")
+    assert again.returncode == 0, again.stderr
+    assert "complete: nothing to run" in again.stdout and "Starting vLLM" not in again.stdout
+    assert again.stdout.splitlines()[-20:] == done.stdout.splitlines()[-20:]
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert {name for name in before if before[name] != after[name]} <= {"config.yaml"}
+
+
+def test_without_a_merged_model_one_line_says_how_to_make_one(tmp_path):
+    with pytest.raises(ValueError, match=r"model = 'newest'.*Fix: make one: bash training_scripts/"):
+        launch([f"output_root={tmp_path}", f"data={FIGURE}"], dry_run=False)
+
+
+def test_a_dry_run_makes_nothing(tmp_path, capsys):
+    launch([f"output_root={tmp_path}", "data=/nowhere"], dry_run=True)
+    printed = capsys.readouterr().out
+    assert "data: /nowhere" in printed and "model: newest" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("split=nosplit", "nosplit"),
+        ("data=/nowhere", "/nowhere"),
+        ("concurrency=0", "concurrency = 0"),
+        ("pictures=-1", "pictures = -1"),
+        ("max_samples=0", "max_samples = 0"),
+        ("max_response_length=many", "max_response_length = 'many'"),
+        ("segmenter.weights=/nowhere/sam.pt", "segmenter.weights"),
+        ("segmenter.device=tpu", "segmenter.device = 'tpu'"),
+        ("+segmenter.size=3", "segmenter.size = 3"),
+        ("max_prompt_length=20", "max_prompt_length = 20"),
+        ("frame=pixels", "frame = 'pixels'"),
+    ],
+)
+def test_bad_input_is_told_before_anything_starts(tiny_model, tmp_path, override, message):
+    with pytest.raises(ValueError) as caught:
+        launch([f"model={tiny_model}", f"data={FIGURE}", f"output_root={tmp_path}", override], dry_run=False)
+    assert message in str(caught.value) and "Fix: " in str(caught.value)
+    assert not list(tmp_path.rglob("vllm.log"))
+
+
+def test_results_of_other_settings_under_the_same_name_are_refused(tiny_model, tmp_path):
+    base = [f"model={tiny_model}", f"data={FIGURE}", f"output_root={tmp_path}", "name=mine"]
+    with pytest.raises(ValueError, match="max_prompt_length = 20"):
+        launch([*base, "max_prompt_length=20"], dry_run=False)
+    with pytest.raises(ValueError, match=r"name = 'mine'.*max_prompt_length was 20 and is now 640.*Fix:"):
+        launch([*base, "max_prompt_length=640"], dry_run=False)

@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verl_socio.evaluate.pictures import Pictures, file_name, picture
+
+
+@given(st.integers(0, 10**6), st.text())
+def test_any_id_gives_a_plain_file_name(index, name):
+    made = file_name(index, name)
+    assert Path(made).name == made and made.isascii() and len(made) < 120
+    assert made.startswith(f"{index:05d}_") and made.endswith(".jpg")
+
+
+@given(st.integers(1, 300), st.integers(0, 300))
+def test_as_many_as_wanted_are_chosen_spread_over_the_set(samples, wanted):
+    chosen = Pictures(Path("unused"), samples, min(samples, wanted))._chosen
+    assert len(chosen) == min(samples, wanted)
+    assert all(0 <= index < samples for index in chosen)
+
+
+@pytest.mark.parametrize("boxes", [[[10, 20, 50, 60]], []])
+def test_a_picture_shows_inputs_feedback_masks_and_target(
+    samples, evaluate, recipe, monkeypatch, boxes, scripted, answer
+):
+    seen = []
+    monkeypatch.setattr(Pictures, "draw", lambda self, *arguments: seen.append(arguments))
+    evaluate(samples[:1], scripted(lambda turn: answer(boxes, points=True)))
+    [(_, episode, target_hw, row, _)] = seen
+    image = picture(episode, target_hw, row, recipe)
+    pixels = np.asarray(image).astype(int)
+    # Two inputs, coarse, two rendered, final, target: seven tiles in rows of four.
+    assert image.width >= 4 * 64 and image.height >= 2 * 48
+    left, top, right, bottom = 5, 10, 25, 30
+    satellite = np.asarray(episode.scene.images["satellite"]).astype(int)
+    red = np.rint(0.6 * satellite[top:bottom, left:right] + 0.4 * np.array((255, 0, 0))).astype(int)
+    found = [
+        (y, x)
+        for y in range(image.height - red.shape[0] + 1)
+        for x in range(image.width - red.shape[1] + 1)
+        if (pixels[y, x] == red[0, 0]).all() and (pixels[y : y + red.shape[0], x : x + red.shape[1]] == red).all()
+    ]
+    assert len(found) >= 1, "the target is drawn as the mask it is"

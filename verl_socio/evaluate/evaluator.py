@@ -1,0 +1,172 @@
+"""Runs an episode for every sample, many at once, and keeps a row of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from verl_socio.answer import Prompt
+from verl_socio.data.sample import ImageRef, Sample
+from verl_socio.episode import Episode, Generate, Reply, Scene, Segment, StageResult, Turn, run_episode
+from verl_socio.evaluate.pictures import Pictures
+from verl_socio.evaluate.results import Results
+from verl_socio.evaluate.rows import SampleRow, StageRow, prompts_of
+from verl_socio.evaluate.scores import measure
+from verl_socio.geometry import Frame, center_box
+from verl_socio.masks import Masks, SegmentationError
+from verl_socio.recipes import Recipe
+from verl_socio.segment.sam2_segmenter import DeviceError
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What all samples share.
+
+    Attributes:
+        recipe: The method.
+        generate: Lets the model answer.
+        segmenter: Turns prompts into masks.
+        frame_of: The model's coordinate frame for an image of a given width and height.
+        center_box_share: Share of the image inside the baseline's box.
+        results: Where rows go.
+        pictures: Where pictures go.
+    """
+
+    recipe: Recipe
+    generate: Generate
+    segmenter: Segment
+    frame_of: Callable[[tuple[int, int]], Frame]
+    center_box_share: float
+    results: Results
+    pictures: Pictures
+
+    async def run(self, samples: Sequence[Sample], concurrency: int, finished: Callable[[SampleRow], object]) -> None:
+        """Evaluate the samples that have no row yet.
+
+        An episode goes on to its next stage as soon as its own mask is there. In memory are `concurrency` episodes at
+        a time, however many samples there are.
+
+        Args:
+            samples: The whole set, in its order.
+            concurrency: Episodes under way at once, 1 or more.
+            finished: Called with each new row.
+
+        Raises:
+            Exception: Whatever stopped the evaluation: the engine or the GPU died. Finished samples are kept.
+        """
+        waiting = ((index, sample) for index, sample in enumerate(samples) if sample.id not in self.results.done)
+        tasks = [asyncio.create_task(self._work(waiting, finished)) for _ in range(concurrency)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, waiting: Iterator[tuple[int, Sample]], finished: Callable[[SampleRow], object]) -> None:
+        for index, sample in waiting:
+            row = await self._evaluate(index, sample)
+            self.results.append(row)
+            finished(row)
+
+    async def _evaluate(self, index: int, sample: Sample) -> SampleRow:
+        started = time.perf_counter()
+        target_hw = await asyncio.to_thread(sample.target_mask)
+        hosts = _Watched(self.generate, self.segmenter)
+        try:
+            scene = await asyncio.to_thread(Scene.load, sample, with_target=False)
+            episode = await run_episode(
+                scene, self.recipe, generate=hosts, segmenter=hosts, frame_of=self.frame_of
+            )  # fmt: skip
+        except DeviceError:  # every later sample would fail as well
+            raise
+        except (SegmentationError, ValueError) as error:
+            return self._row(sample, target_hw, (), started, str(error))
+        stages = await asyncio.to_thread(self._stage_rows, episode, hosts, target_hw)
+        row = self._row(sample, target_hw, stages, started, None)
+        await asyncio.to_thread(self.pictures.draw, index, episode, target_hw, row, self.recipe)
+        return row
+
+    def _row(
+        self, sample: Sample, target_hw: np.ndarray, stages: Iterable[StageRow], started: float, failure: str | None
+    ) -> SampleRow:
+        baseline = measure(center_box_mask(target_hw.shape, self.center_box_share), target_hw)
+        return SampleRow(
+            id=sample.id,
+            question=sample.question,
+            level=sample.level,
+            size_wh=(target_hw.shape[1], target_hw.shape[0]),
+            target_area=int(np.count_nonzero(target_hw)),
+            target_instances=baseline.targeted,
+            center_box=baseline,
+            failure=failure,
+            stages=tuple(stages),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _stage_rows(self, episode: Episode, hosts: _Watched, target_hw: np.ndarray) -> list[StageRow]:
+        return [_stage_row(self.recipe.stages[r.turn.stage].name, r, hosts, target_hw) for r in episode.stages]
+
+
+def center_box_mask(shape_hw: tuple[int, ...], share: float) -> np.ndarray:
+    """The baseline's mask: the pixels whose centres lie in a centred box of the image's proportions.
+
+    Args:
+        shape_hw: Height and width of the image in pixels.
+        share: Share of the image inside the box, above 0 and at most 1.
+
+    Returns:
+        `(H, W)` bool.
+    """
+    height, width = shape_hw
+    left, top, right, bottom = np.ceil(center_box((width, height), share) - 0.5).astype(int).tolist()
+    mask_hw = np.zeros((height, width), dtype=bool)
+    mask_hw[top:bottom, left:right] = True
+    return mask_hw
+
+
+def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.ndarray) -> StageRow:
+    answer, usage = result.answer, result.reply.record
+    return StageRow(
+        name=name,
+        text=result.reply.text,
+        thinking=answer.thinking,
+        status=str(answer.status),
+        reason=answer.reason,
+        think_format=answer.think_format,
+        prompts=prompts_of(answer),
+        predicted_iou=tuple(result.masks.predicted_iou.tolist()),
+        score=measure(result.mask_hw, target_hw),
+        tokens=getattr(usage, "tokens", None),
+        cut_off=getattr(usage, "cut_off", None),
+        generate_s=hosts.generate_s[result.turn.stage],
+        segment_s=hosts.segment_s.get(result.turn.stage, 0.0),
+    )
+
+
+@dataclass
+class _Watched:
+    """The hosts of one episode, with a stopwatch for each stage."""
+
+    generate: Generate
+    segmenter: Segment
+    generate_s: dict[int, float] = field(default_factory=dict)
+    segment_s: dict[int, float] = field(default_factory=dict)
+    _stage: int = 0
+
+    async def __call__(self, turn: Turn) -> Reply:
+        started = time.perf_counter()
+        reply = await self.generate(turn)
+        self._stage = turn.stage
+        self.generate_s[turn.stage] = time.perf_counter() - started
+        return reply
+
+    async def segment(self, image: ImageRef, prompts: Sequence[Prompt]) -> Masks:
+        started = time.perf_counter()
+        masks = await self.segmenter.segment(image, prompts)
+        self.segment_s[self._stage] = time.perf_counter() - started
+        return masks

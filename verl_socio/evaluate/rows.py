@@ -1,0 +1,134 @@
+"""What is kept of a sample: one line of `results.jsonl`.
+
+Tables, and whatever else is computed later, start from these lines alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from verl_socio.answer import Answer, Prompt
+
+
+@dataclass(frozen=True)
+class MaskScore:
+    """How a mask and the target overlap.
+
+    Attributes:
+        iou: Intersection over union, 0..1; two empty masks agree, 1.
+        intersection: Pixels in both.
+        union: Pixels in either.
+        hits: Instances of the prediction matched one to one with instances of the target, at IoU >= 0.5.
+        predicted: Instances of the prediction: connected regions of more than 10 pixels.
+        targeted: Instances of the target.
+    """
+
+    iou: float
+    intersection: int
+    union: int
+    hits: int
+    predicted: int
+    targeted: int
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """What happened in one stage.
+
+    Attributes:
+        name: The stage's name in the recipe.
+        text: All that the model wrote.
+        thinking: The part of it inside `<think>`.
+        status: "ok", "empty" (a well-formed answer that names nothing) or "unparseable".
+        reason: Why it could not be parsed, or what was dropped; "" if nothing was.
+        think_format: Whether the text is thinking and an answer and nothing else.
+        prompts: The objects named, in the image's own pixels: `box_xyxy` (x1, y1, x2, y2, or null), `points_xy` (a list
+            of x, y) and `labels` (one a point, 1 on the object and 0 off it).
+        predicted_iou: The segmenter's own estimate, one for each mask that was asked for.
+        score: The stage's mask against the target.
+        tokens: Tokens that the model wrote; None where the host does not say.
+        cut_off: Whether the answer ended at the limit of its length; None where the host does not say.
+        generate_s: Seconds from the question to the answer; with many samples under way most of them are waiting.
+        segment_s: Seconds from the answer to the masks, likewise; 0 where nothing was asked for.
+    """
+
+    name: str
+    text: str
+    thinking: str
+    status: str
+    reason: str
+    think_format: bool
+    prompts: tuple[dict[str, Any], ...]
+    predicted_iou: tuple[float, ...]
+    score: MaskScore
+    tokens: int | None
+    cut_off: bool | None
+    generate_s: float
+    segment_s: float
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """One sample.
+
+    Attributes:
+        id: The sample's id.
+        question: What was asked for.
+        level: "name", "class" or "function".
+        size_wh: Width and height of the images in pixels.
+        target_area: Pixels of the target.
+        target_instances: Connected regions of the target of more than 10 pixels.
+        center_box: The baseline: the same centred box for every sample, as a mask.
+        failure: Why there is no result; None if there is one. A failed sample counts in every stage as intersection 0
+            and union `target_area`.
+        stages: One for each stage of the recipe; none for a failed sample.
+        seconds: From the sample's start to its end.
+    """
+
+    id: str
+    question: str
+    level: str
+    size_wh: tuple[int, int]
+    target_area: int
+    target_instances: int
+    center_box: MaskScore
+    failure: str | None
+    stages: tuple[StageRow, ...]
+    seconds: float
+
+    def to_line(self) -> str:
+        """The row as one line of JSON, with its line break."""
+        return json.dumps(asdict(self), allow_nan=False) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> SampleRow:
+        """Read what `to_line` wrote.
+
+        Raises:
+            ValueError: The line is no JSON, or no row.
+        """
+        try:
+            values: Mapping[str, Any] = json.loads(line)
+            stages = tuple(_stage(stage) for stage in values["stages"])
+            known = {**values, "size_wh": tuple(values["size_wh"]), "stages": stages}
+            return cls(**{**known, "center_box": MaskScore(**values["center_box"])})
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _stage(values: Mapping[str, Any]) -> StageRow:
+    lists = {key: tuple(values[key]) for key in ("prompts", "predicted_iou")}
+    return StageRow(**{**values, **lists, "score": MaskScore(**values["score"])})
+
+
+def prompts_of(answer: Answer) -> tuple[dict[str, Any], ...]:
+    """The objects of an answer in the image's own pixels, as `StageRow.prompts` holds them."""
+    return tuple(_prompt(prompt) for prompt in answer.prompts)
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    box = None if prompt.box_xyxy is None else list(prompt.box_xyxy)
+    return {"box_xyxy": box, "points_xy": [list(xy) for xy in prompt.points_xy], "labels": list(prompt.labels)}

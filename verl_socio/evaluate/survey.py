@@ -1,0 +1,111 @@
+"""One look at all samples before anything heavy starts: are they whole, how large are the targets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from verl_socio.chat import ChatModel
+from verl_socio.data.sample import Sample
+from verl_socio.episode import Scene, Turn
+from verl_socio.errors import invalid
+from verl_socio.recipes import Recipe
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a set before it is evaluated.
+
+    Attributes:
+        sha256: Of every sample's id, question, level and image files, in order.
+        target_share: Mean share of the image that the target covers, 0..1.
+    """
+
+    sha256: str
+    target_share: float
+
+
+def survey(samples: Sequence[Sample], *, need_map: bool, seen: Callable[[], object]) -> Survey:
+    """Read every sample once, without keeping any.
+
+    Files are hashed whole: sizes and dates tell neither a copied file from a changed one nor the rows of a table apart.
+
+    Args:
+        samples: What is to be evaluated.
+        need_map: Whether a sample without a map cannot be evaluated.
+        seen: Called after each sample.
+
+    Returns:
+        The set's hash and the mean size of its targets.
+
+    Raises:
+        ValueError: No sample has a target pixel, or files are missing or do not fit; the first are named.
+    """
+    whole = hashlib.sha256()
+    total = 0.0
+    seen_ids = Counter(sample.id for sample in samples)
+    faults = [f"{name}: {count} samples have this id" for name, count in seen_ids.items() if count > 1]
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
+        for result in pool.map(lambda sample: _look(sample, need_map), samples):
+            seen()
+            if isinstance(result, str):
+                faults.append(result)
+            else:
+                whole.update(result[0])
+                total += result[1]
+    if faults:
+        listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
+        rule = f"have {len(faults)} faults that keep them from being evaluated:{listed}"
+        raise invalid("data", f"{len(samples)} samples", rule, "see all with: verl-socio data validate SOURCE")
+    if total == 0.0:
+        fix = "check data and split"
+        raise invalid("data", f"{len(samples)} samples", "must hold a sample whose target is not empty", fix)
+    return Survey(whole.hexdigest(), total / len(samples))
+
+
+def _look(sample: Sample, need_map: bool) -> tuple[bytes, float] | str:
+    """Hash and target share of one sample, or what is wrong with it."""
+    if need_map and sample.map is None:
+        return f"{sample.id}: has no map, which the recipe shows"
+    digest = hashlib.sha256()
+    try:
+        for text in (sample.id, sample.question, sample.level):
+            _add(digest, text.encode("utf-8", "surrogatepass"))
+        for image in (sample.satellite, sample.map, sample.target):
+            _add(digest, b"" if image is None else image.encoded())
+        return digest.digest(), float(np.mean(sample.target_mask()))
+    except ValueError as error:
+        return f"{sample.id}: {error}"
+
+
+def _add(digest: hashlib._Hash, part: bytes) -> None:
+    # With its length before it, so that no two lists of parts read alike.
+    digest.update(len(part).to_bytes(8, "little"))
+    digest.update(part)
+
+
+def check_prompts(samples: Sequence[Sample], recipe: Recipe, chat: ChatModel, max_prompt_length: int) -> None:
+    """Check that the longest prompt fits: the largest image with the longest question, before any answer is known.
+
+    Raises:
+        ValueError: It does not; the message holds the numbers.
+    """
+    largest = max(samples, key=lambda sample: chat.grid.num_tokens(sample.satellite.size_wh))
+    longest = max((sample.question for sample in samples), key=len)
+    scene = Scene.load(largest, with_target=False)
+    size_wh = chat.frame_of(scene.size_wh).size_wh
+    for index, stage in enumerate(recipe.stages):
+        text = stage.ask(question=longest, previous="[]" if index else "", size_wh=size_wh)
+        images = tuple(scene.images[name] for name in stage.images)
+        needed = len(chat.encode(Turn(index, images, text)).prompt_ids)
+        if needed > max_prompt_length:
+            rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens or more"
+            raise invalid("max_prompt_length", max_prompt_length, rule, "raise it or show smaller images")
