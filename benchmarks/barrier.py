@@ -26,7 +26,7 @@ from verl_socio.segment import SegmenterConfig, create
 from verl_socio.train.prepare import embedded_city, embedded_model
 from verl_socio.train.settings import ROOT, resolve
 
-OUTPUTS = ROOT / "outputs" / "embedded"
+OUTPUTS = ROOT / "outputs"
 
 
 def arguments() -> argparse.Namespace:

@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_with_the_same_data_order(trained: Path, killed_at:
 
     seen = questions_of_steps(trained)
     assert sorted(seen) == [1, 2, 3, 4]
-    samples = load_samples(str(trained.parent / "embedded" / "city"), "train")
+    samples = load_samples(str(trained.parent / ".embedded" / "city"), "train")
     order = [samples[index].id for index in create_rl_sampler(resolve("embedded", ["run=product"]).data, samples)]
     assert [seen[step] for step in sorted(seen)] == [set(order[4 * step : 4 * step + 4]) for step in range(STEPS)]
 

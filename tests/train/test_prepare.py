@@ -33,8 +33,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 def test_embedded_stands_for_a_model_and_a_city_that_can_be_used(config: DictConfig, tmp_path: Path) -> None:
     prepare(config)
-    assert config.actor_rollout_ref.model.path == str(tmp_path / "embedded" / "qwen2_5_vl")
-    assert config.data.train_files == config.data.val_files == str(tmp_path / "embedded" / "city")
+    assert config.actor_rollout_ref.model.path == str(tmp_path / ".embedded" / "qwen2_5_vl")
+    assert config.data.train_files == config.data.val_files == str(tmp_path / ".embedded" / "city")
     assert ChatModel.load(config.actor_rollout_ref.model.path).model_type == "qwen2_5_vl"
     assert validate(config.data.train_files) == []
     for split in (config.data.train_split, config.data.val_split, "test"):

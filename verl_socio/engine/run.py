@@ -17,6 +17,7 @@ from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
 from verl_socio.engine.leftovers import Leftovers, remove_noted
+from verl_socio.guard import Guard
 from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
 
@@ -62,6 +63,7 @@ def train(config: DictConfig, logs: Path) -> None:
         redirect_stdout(log),
         redirect_stderr(log),
         Leftovers(logs / "leftovers.txt"),
+        Guard(),
     ):
         try:
             check(config)

@@ -21,7 +21,7 @@ from verl_socio.data import Sample, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
-from verl_socio.evaluate.guard import Guard
+from verl_socio.guard import Guard
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow
@@ -91,7 +91,7 @@ def _build(kind: type[Any], where: str, values: Mapping[Any, Any]) -> Any:
 
 
 def _samples(config: DictConfig) -> list[Sample]:
-    source = str(embedded_city(Path(config.output_root) / EMBEDDED)) if config.data == EMBEDDED else str(config.data)
+    source = str(embedded_city(Path(config.output_root))) if config.data == EMBEDDED else str(config.data)
     return load_samples(source, config.split)[: config.max_samples]
 
 

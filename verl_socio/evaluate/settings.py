@@ -112,5 +112,5 @@ def _apply(config: DictConfig, override: Override) -> None:
 def model_of(config: DictConfig) -> str:
     """The model's folder or Hub id; the embedded one is made on first use."""
     if config.model == EMBEDDED:
-        return str(embedded_model(Path(config.output_root) / EMBEDDED))
+        return str(embedded_model(Path(config.output_root)))
     return str(config.model)

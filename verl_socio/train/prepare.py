@@ -9,32 +9,34 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 EMBEDDED = "embedded"
+# Beside the runs, and named unlike any of them.
+FOLDER = ".embedded"
 CITY_SAMPLES = 400
 CITY_SEED = 0
 
 
 def prepare(config: DictConfig) -> None:
     """Replace every `embedded` in the settings by the path of what it stands for, made where it is missing."""
-    root = Path(config.output_root) / EMBEDDED
+    output_root = Path(config.output_root)
     if config.actor_rollout_ref.model.path == EMBEDDED:
-        config.actor_rollout_ref.model.path = str(embedded_model(root))
+        config.actor_rollout_ref.model.path = str(embedded_model(output_root))
     for key in ("train_files", "val_files"):
         if config.data[key] == EMBEDDED:
-            config.data[key] = str(embedded_city(root))
+            config.data[key] = str(embedded_city(output_root))
 
 
-def embedded_model(root: Path) -> Path:
+def embedded_model(output_root: Path) -> Path:
     """The folder of the tiny Qwen2.5-VL: the one that ships, read where it lies, or one of random weights."""
     from verl_socio.embedded.qwen2_5_vl import build, shipped
 
-    return shipped() or _once(root / "qwen2_5_vl", build)
+    return shipped() or _once(output_root / FOLDER / "qwen2_5_vl", build)
 
 
-def embedded_city(root: Path) -> Path:
+def embedded_city(output_root: Path) -> Path:
     """The folder of the generated city."""
     from verl_socio.city import generate
 
-    return _once(root / "city", lambda folder: generate(folder, samples=CITY_SAMPLES, seed=CITY_SEED))
+    return _once(output_root / FOLDER / "city", lambda folder: generate(folder, samples=CITY_SAMPLES, seed=CITY_SEED))
 
 
 def _once(folder: Path, make: Callable[[Path], object]) -> Path:

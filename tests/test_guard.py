@@ -6,13 +6,13 @@ import time
 
 import psutil
 
-from verl_socio.evaluate.guard import Guard
+from verl_socio.guard import Guard
 
 SLEEP = "import time; time.sleep(60)"
 # A child that starts a child: the engine and its worker.
 GUARDED = f"""
 import subprocess, sys, time
-from verl_socio.evaluate.guard import Guard
+from verl_socio.guard import Guard
 with Guard():
     nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEP!r}])"
     subprocess.Popen([sys.executable, "-c", nested], stdout=subprocess.DEVNULL)

@@ -1,0 +1,185 @@
+"""The warm start: rows that share images compute what single questions would, and what ships was made this way."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from verl_socio.answer import Status, parse
+from verl_socio.chat import ChatModel
+from verl_socio.embedded import qwen2_5_vl
+from verl_socio.embedded.warm_start import folder
+from verl_socio.embedded.warm_start.batch import collate
+from verl_socio.embedded.warm_start.evaluate import measure
+from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
+from verl_socio.embedded.warm_start.heads import Heads, words_of
+from verl_socio.embedded.warm_start.network import Runner
+from verl_socio.embedded.warm_start.rows import Row, RowMaker
+from verl_socio.embedded.warm_start.scenes import Shot, shoot_all
+from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings
+from verl_socio.embedded.warm_start.train import train
+
+RECIPE = folder.embedded_recipe()
+Loaded = tuple[qwen2_5_vl.Qwen2_5_VLForConditionalGeneration, ChatModel]
+
+
+@pytest.fixture(scope="module")
+def shots() -> list[Shot]:
+    return shoot_all(4, seed=0)
+
+
+@pytest.fixture
+def fresh() -> Loaded:
+    return folder.fresh(RECIPE, seed=1)
+
+
+def all_rows(maker: RowMaker, shots: list[Shot]) -> list[Row]:
+    rng = np.random.default_rng(0)
+    return [
+        maker.captions(shots[0], False, 3, rng),
+        maker.captions(shots[1], True, 3, rng),
+        maker.localise(shots[2], 3, rng),
+        maker.refine(shots[3], rng),
+    ]
+
+
+def test_rows_that_share_their_images_give_the_logits_of_single_questions(fresh: Loaded, shots: list[Shot]) -> None:
+    model, chat = fresh
+    processor = chat.processor.image_processor
+    token = model.config.image_token_id
+    rows = all_rows(RowMaker(chat, RECIPE), shots)
+    batch = collate(rows, token)
+    runner = Runner(model.eval(), processor.image_mean, processor.image_std, token)
+    with torch.no_grad():
+        packed = runner.read(batch, runner.see(batch.images))[0]
+        single = []
+        for row in rows:
+            features = processor([Image.fromarray(image) for image in row.images], return_tensors="pt")
+            for ids, weights in row.tails:
+                whole = torch.tensor([[*row.prefix, *ids]])
+                logits = model(input_ids=whole, mm_token_type_ids=(whole == token).int(), **features).logits[0]
+                single.append(logits[len(row.prefix) + np.flatnonzero(weights) - 1])
+    assert len(packed) == len(batch.targets) > 200
+    torch.testing.assert_close(packed, torch.cat(single), atol=5e-5, rtol=0)
+
+
+def test_a_row_reads_as_the_prompt_and_the_answer_in_one(fresh: Loaded, shots: list[Shot]) -> None:
+    chat = fresh[1]
+    *_, localise, refine = all_rows(RowMaker(chat, RECIPE), shots)
+    for row, stage in ((localise, RECIPE.stages[0]), (refine, RECIPE.stages[1])):
+        for ids, weights in row.tails:
+            whole = [*row.prefix, *ids]
+            assert chat.tokenizer(chat.tokenizer.decode(whole))["input_ids"] == whole
+            said = [token for token, weight in zip(ids, weights, strict=True) if weight]
+            answer = parse(chat.decode(said), stage.grammar)
+            assert answer.think_format and all(answer.item_exact) and answer.status is not Status.UNPARSEABLE
+            assert said[-1] == chat.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_first_answers_lie_in_the_image_and_points_on_the_place(shots: list[Shot], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shot = shots[seed % len(shots)]
+    places = shot.questions()[shot.asked]
+    boxes_xyxy = first_answer(shot, places, rng)
+    height, width = shot.cells_hw.shape
+    assert (boxes_xyxy >= 0).all() and (boxes_xyxy <= [width, height, width, height]).all()
+    assert (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all()
+    mask_hw = likely_mask(shot, boxes_xyxy, rng)
+    assert mask_hw.shape == (height, width)
+    spots = [shot.spots[place] for place in places]
+    for points_xy in points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw):
+        cells = shot.cells_hw[points_xy[:, 1], points_xy[:, 0]]
+        meant = [spot for spot in spots if set(cells) <= set(spot.cells)]
+        assert meant and len(np.unique(points_xy, axis=0)) == 2
+        assert len(set(cells)) == min(2, len(set(meant[0].cells)))
+
+
+def test_a_mirrored_scene_is_the_same_scene_mirrored(shots: list[Shot]) -> None:
+    for shot in shots:
+        mirrored = shot.mirrored()
+        assert np.array_equal(mirrored.map_hw3[:, ::-1], shot.map_hw3)
+        for spot, other in zip(shot.spots, mirrored.spots, strict=True):
+            x, y = other.points_xy.T
+            assert np.array_equal(mirrored.cells_hw[y, x], spot.cells)
+        again = mirrored.mirrored()
+        for spot, other in zip(shot.spots, again.spots, strict=True):
+            for field in dataclasses.fields(spot):
+                assert np.array_equal(getattr(spot, field.name), getattr(other, field.name))
+
+
+def test_heads_on_the_tokens_themselves_can_be_learnt(fresh: Loaded, shots: list[Shot]) -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(2, len(shots), 25, 128)
+    words = torch.randn(448, 128, requires_grad=True)
+    tokenizer = fresh[1].tokenizer
+    heads = Heads(128, (5, 5), words_of(lambda text: tokenizer(text)["input_ids"]))
+    optimizer = torch.optim.Adam([words, *heads.parameters()], lr=3e-2)
+    start = heads.loss(tokens[0], tokens[1], shots, words).item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        heads.loss(tokens[0], tokens[1], shots, words).backward()
+        optimizer.step()
+    assert heads.loss(tokens[0], tokens[1], shots, words).item() < 0.5 * start
+
+
+def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list[Shot], tmp_path: Path) -> None:
+    phases = (Phase("marks", 12, None, 8), Phase("boxes", 9, 100.0, 4), Phase("answers", 2, None, 2, refinements=2))
+    settings = Settings(phases=phases, scenes=2, warm_up=4, decay=2)
+    results, lengths = [], []
+    for stopped_after in (None, 0, 1):
+        if stopped_after is not None:
+            (tmp_path / f"{stopped_after + 1}_{phases[stopped_after + 1].name}.safetensors").unlink()
+        model, chat = folder.fresh(RECIPE, seed=1)
+        seen: list[Progress] = []
+        taken = train(model, RowMaker(chat, RECIPE), shots, settings, 0, seen.append, tmp_path)
+        assert taken == {"marks": 12, "boxes": 1, "answers": 2}, "the second phase is enough at once"
+        results.append(model.state_dict())
+        lengths.append(len(seen))
+        if stopped_after is None:
+            assert seen[11].words < seen[0].words
+    assert lengths == [15, 1, 2]
+    for name, tensor in results[0].items():
+        assert torch.equal(tensor, results[1][name]) and torch.equal(tensor, results[2][name])
+
+
+def test_every_word_of_the_city_is_one_token(fresh: Loaded) -> None:
+    functions, kinds, markers = words_of(lambda text: fresh[1].tokenizer(text)["input_ids"])
+    vocab = fresh[1].tokenizer.get_vocab()
+    found = {index for family in (functions, kinds, markers) for names in family for index in names}
+    assert {vocab[word] for word in ("Market", "Health", "ĠHall", "Onyx", "Educational")} <= found
+    assert len(fresh[1].tokenizer("College Station")["input_ids"]) == 2
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Loaded:
+    where = qwen2_5_vl.shipped()
+    assert where is not None
+    return folder.load(where)
+
+
+def test_what_ships_has_the_architecture_that_is_built(
+    shipped: Loaded,
+    fresh: Loaded,
+) -> None:
+    model, chat = shipped
+    built, built_chat = fresh
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in built.state_dict().items()}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert chat.tokenizer.get_vocab() == built_chat.tokenizer.get_vocab()
+    assert chat.grid == built_chat.grid
+    assert model.generation_config.eos_token_id == built.generation_config.eos_token_id
+
+
+def test_what_ships_answers_in_the_asked_form_and_never_with_placeholders(
+    shipped: Loaded,
+) -> None:
+    model, chat = shipped
+    figures = measure(model, chat, RECIPE, shoot_all(24, seed=0, split="val"), sample=True)
+    assert figures.localise_parsed >= 0.9 and figures.refine_parsed >= 0.9
+    assert figures.localise_iou > 0.2, "a guess without looking reaches about 0.1"
+    assert figures.placeholders < 1e-4
