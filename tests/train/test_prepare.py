@@ -39,7 +39,7 @@ def test_embedded_stands_for_a_model_and_a_city_that_can_be_used(config: DictCon
     assert validate(config.data.train_files) == []
     for split in (config.data.train_split, config.data.val_split, "test"):
         assert load_samples(config.data.train_files, split)
-    assert sorted(path.name for path in (tmp_path / "embedded").iterdir()) == ["city", "qwen2_5_vl"]
+    assert sorted(path.name for path in (tmp_path / ".embedded").iterdir()) == ["city", "qwen2_5_vl"]
 
 
 @pytest.mark.usefixtures("small")
@@ -66,7 +66,7 @@ def test_a_stop_in_the_middle_leaves_nothing_half_made(tmp_path: Path, monkeypat
         interrupted.setattr("verl_socio.city.generate", stopped)
         with pytest.raises(KeyboardInterrupt):
             embedded_city(tmp_path)
-    assert not (tmp_path / "city").exists()
+    assert not (tmp_path / ".embedded" / "city").exists()
     city = embedded_city(tmp_path)
     assert validate(str(city)) == []
     assert not (city / "half").exists()
