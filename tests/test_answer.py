@@ -585,6 +585,11 @@ def test_a_thin_box_stays_a_box(start, extent):
     assert math.fabs(back.box_xyxy[2] - (start + extent)) <= 1
 
 
+def test_a_point_that_a_model_left_out_is_left_out_of_the_text():
+    answer = parse('[{"bbox_2d": [0, 0, 9, 9]}]', ONE_POINT)
+    assert parse(describe(answer.prompts, ONE_POINT), ONE_POINT).prompts == answer.prompts
+
+
 @pytest.mark.parametrize(
     ("prompts", "grammar", "field"),
     [
@@ -593,7 +598,6 @@ def test_a_thin_box_stays_a_box(start, extent):
         ([Prompt(None, ((1, 2),), (1,))], BOXES, "box_xyxy"),
         ([Prompt((0, 0, 1, 1))], POINTS_ONLY, "box_xyxy"),
         ([Prompt((0, 0, 1, 1), ((1, 2),), (1,))], BOXES, "points_xy"),
-        ([Prompt((0, 0, 1, 1))], ONE_POINT, "points_xy"),
         ([Prompt((0, 0, 1, 1), ((1, 2), (1, 2)), (1, 1))], ONE_POINT, "points_xy"),
         ([Prompt((0, 0, 1, 1), ((1, 2),), (0,))], REFINE, "labels"),
         ([Prompt((0, 0, 1, 1), ((1, 2),) * 33, (1,) * 33)], REFINE, "points_xy"),

@@ -218,7 +218,15 @@ def test_boxes_off_the_image_are_clipped_or_dropped_for_the_segmenter_but_not_fo
     # Three boxes for one target; the first overlaps by 50/110 and is off by 15 px on average.
     assert localised.reward.parts["box_count"] == pytest.approx(np.exp(-4))
     assert localised.reward.parts["box_accuracy"] == 0.0
-    assert told_in(episode.stages[1].turn) == items
+    # The next prompt repeats what lies on the image.
+    assert told_in(episode.stages[1].turn) == [{"bbox_2d": [0, 20, 50, 60]}, {"bbox_2d": [250, 100, 280, 140]}]
+
+
+def test_the_next_prompt_repeats_a_bounded_number_of_items(make_scene) -> None:
+    items = [{"bbox_2d": [left, 20, left + 10, 60]} for left in range(100)]
+    episode = play(make_scene((280, 140), (0, 20, 50, 60)), f"<answer>{json.dumps(items)}</answer>", "-")
+    assert len(episode.stages[0].answer.prompts) == 100
+    assert told_in(episode.stages[1].turn) == items[:8]
 
 
 def test_only_boxes_off_the_image_ask_for_nothing(make_scene) -> None:

@@ -206,8 +206,8 @@ def _described(prompt: Prompt, grammar: Grammar) -> dict[str, object]:
     positive = [_whole(point) for point in prompt.positive_xy]
     negative = [_whole(point) for point, label in zip(prompt.points_xy, prompt.labels, strict=True) if not label]
     single, listed = positive[: len(grammar.point_keys)], positive[len(grammar.point_keys) :]
-    if len(single) < len(grammar.point_keys) or (listed and grammar.points is None):
-        raise invalid("prompt.points_xy", prompt.points_xy, "as many points as the grammar has keys", "match the two")
+    if listed and grammar.points is None:
+        raise invalid("prompt.points_xy", prompt.points_xy, "no more points than the grammar has keys", "match the two")
     if negative and grammar.negative_points is None:
         raise invalid("prompt.labels", prompt.labels, "the grammar has no key for negative points", "leave them out")
     if max(len(listed), len(negative)) > grammar.max_points:
@@ -217,7 +217,8 @@ def _described(prompt: Prompt, grammar: Grammar) -> dict[str, object]:
         x1, y1, x2, y2 = prompt.box_xyxy
         (x1, x2), (y1, y2) = _whole_interval(x1, x2), _whole_interval(y1, y2)
         item[grammar.box] = [x1, y1, x2, y2]
-    item.update(zip(grammar.point_keys, single, strict=True))
+    # A model may have left out a point: then so does the text.
+    item.update(zip(grammar.point_keys, single, strict=False))
     if grammar.points is not None:
         item[grammar.points] = listed
     if grammar.negative_points is not None:

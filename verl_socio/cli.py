@@ -92,6 +92,6 @@ def main() -> None:
     """
     try:
         app()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         console.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(2 if isinstance(error, ValueError) else 1) from error

@@ -144,7 +144,7 @@ async def run_episode(
     finished: list[StageResult] = []
     previous: StageResult | None = None
     for index, stage in enumerate(recipe.stages):
-        told = _told(recipe, index, previous, image_frame, frame)
+        told = _told(scene, recipe, index, previous, frame)
         turn = _turn(scene, recipe, index, frame, previous, told)
         reply = await generate(turn)
         answer = parse(reply.text, stage.grammar).moved(frame, image_frame)
@@ -162,11 +162,18 @@ async def run_episode(
     return Episode(scene, tuple(finished))
 
 
-def _told(recipe: Recipe, index: int, previous: StageResult | None, image_frame: Frame, frame: Frame) -> str:
-    """The answer of the stage before as its grammar writes it, in the model's coordinates; "" in the first stage."""
+def _told(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None, frame: Frame) -> str:
+    """The answer of the stage before as its grammar writes it, in the model's coordinates; "" in the first stage.
+
+    What lies off the image and all beyond `recipe.told_items` is left out: model text must not grow without bound from
+    stage to stage.
+    """
     if previous is None:
         return ""
-    return describe(previous.answer.moved(image_frame, frame).prompts, recipe.stages[index - 1].grammar)
+    image_frame = Frame.of_image(scene.size_wh)
+    on_image = (_on_image(prompt, scene.size_wh, boxes=True, points=True) for prompt in previous.answer.prompts)
+    told = [prompt.moved(image_frame, frame) for prompt in on_image if prompt is not None]
+    return describe(told[: recipe.told_items], recipe.stages[index - 1].grammar)
 
 
 def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None, told: str) -> Turn:
@@ -185,25 +192,27 @@ def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: Stag
 
 
 async def _segment(scene: Scene, stage: Stage, answer: Answer, segmenter: Segment) -> Masks:
-    prompts = [usable for prompt in answer.prompts if (usable := _usable(prompt, stage, scene.size_wh)) is not None]
+    boxes, points = "boxes" in stage.segment_with, "points" in stage.segment_with
+    on_image = (_on_image(prompt, scene.size_wh, boxes=boxes, points=points) for prompt in answer.prompts)
+    prompts = [prompt for prompt in on_image if prompt is not None]
     if not prompts:  # nothing was asked for: an answer of the model, not a failure of the segmenter
         return Masks.none(scene.size_wh)
     return await segmenter.segment(scene.sample.satellite, prompts)
 
 
-def _usable(prompt: Prompt, stage: Stage, size_wh: tuple[int, int]) -> Prompt | None:
-    """The part of a prompt that lies on the image and that the stage sends to the segmenter; None if there is none."""
+def _on_image(prompt: Prompt, size_wh: tuple[int, int], *, boxes: bool, points: bool) -> Prompt | None:
+    """The part of a prompt that lies on the image, without what is not asked for; None if nothing is left to show."""
     width, height = size_wh
     box = None
-    if prompt.box_xyxy is not None and "boxes" in stage.segment_with:
+    if prompt.box_xyxy is not None and boxes:
         left, top, right, bottom = prompt.box_xyxy
         box = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
         if box[0] >= box[2] or box[1] >= box[3]:
             return None
-    points = []
-    if "points" in stage.segment_with:
-        inside = zip(prompt.points_xy, prompt.labels, strict=True)
-        points = [(xy, label) for xy, label in inside if 0 <= xy[0] < width and 0 <= xy[1] < height]
-    if box is None and not any(label == 1 for _, label in points):
+    kept = []
+    if points:
+        given = zip(prompt.points_xy, prompt.labels, strict=True)
+        kept = [(xy, label) for xy, label in given if 0 <= xy[0] < width and 0 <= xy[1] < height]
+    if box is None and not any(label == 1 for _, label in kept):
         return None
-    return Prompt(box, tuple(xy for xy, _ in points), tuple(label for _, label in points))
+    return Prompt(box, tuple(xy for xy, _ in kept), tuple(label for _, label in kept))

@@ -136,7 +136,9 @@ def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list
         model, chat = folder.fresh(RECIPE, seed=1)
         seen: list[Progress] = []
         taken = train(model, RowMaker(chat, RECIPE), shots, settings, 0, seen.append, tmp_path)
-        assert taken == {"marks": 12, "boxes": 1, "answers": 2}, "the second phase is enough at once"
+        assert {name: each.steps for name, each in taken.items()} == {"marks": 12, "boxes": 1, "answers": 2}, (
+            "the second phase is enough at once"
+        )
         results.append(model.state_dict())
         lengths.append(len(seen))
         if stopped_after is None:

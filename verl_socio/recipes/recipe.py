@@ -69,12 +69,14 @@ class Recipe:
         feedback: How boxes and masks are drawn for a stage with feedback.
         refine_from: "each": every rollout goes on from its own stage-1 answer, as soon as its mask is there.
             "best": every rollout of a group goes on from the group's best stage-1 answer, which waits for the group.
+        told_items: How many items of an answer the next prompt repeats; it bounds that prompt whatever was answered.
     """
 
     name: str
     stages: tuple[Stage, ...]
     feedback: FeedbackStyle
     refine_from: str = "each"
+    told_items: int = 8
 
     def __post_init__(self) -> None:
         """Check the whole.
@@ -91,6 +93,8 @@ class Recipe:
             raise invalid(f"recipe.stages.{first.name}", "feedback", rule, fix)
         if self.refine_from not in REFINE_FROM:
             raise invalid("recipe.refine_from", self.refine_from, f"must be one of {', '.join(REFINE_FROM)}", "use one")
+        if self.told_items < 1:
+            raise invalid("recipe.told_items", self.told_items, "must be 1 or more", "raise it")
 
     @property
     def needs_map(self) -> bool:
@@ -104,13 +108,14 @@ class Recipe:
         Raises:
             ValueError: An unknown key, a missing one, or a value that breaks a rule, with the field's full path.
         """
-        _known_keys("recipe", config, {"name", "stages", "feedback", "refine_from"}, required={"name", "stages"})
+        _known_keys("recipe", config, {field.name for field in fields(cls)}, required={"name", "stages"})
         stages = _mapping("recipe.stages", config["stages"])
         return cls(
             name=str(config["name"]),
             stages=tuple(_stage(str(name), stage) for name, stage in stages.items()),
             feedback=_build(FeedbackStyle, "recipe.feedback", config.get("feedback") or {}),
             refine_from=str(config.get("refine_from", "each")),
+            told_items=_of_kind("recipe.told_items", config.get("told_items", 8), int),
         )
 
 

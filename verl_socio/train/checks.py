@@ -21,8 +21,6 @@ from verl_socio.segment import SegmenterConfig, locate
 from verl_socio.segment.box_segmenter import BoxSegmenter
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-# What a first answer may well have; the second prompt repeats it as text.
-_TYPICAL_ITEMS = 4
 _SHOWN = 10
 
 
@@ -147,7 +145,7 @@ def _check_budget(config: DictConfig, recipe: Recipe, samples: list[Sample]) -> 
         if needed > data.max_prompt_length:
             rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens"
             raise invalid("data.max_prompt_length", data.max_prompt_length, rule, "raise it or show smaller images")
-        return Reply(_typical_answer(stage.grammar, chat.frame_of(scene.size_wh)))
+        return Reply(_longest_answer(stage.grammar, recipe.told_items, chat.frame_of(scene.size_wh)))
 
     asyncio.run(
         run_episode(scene, recipe, generate=generate, segmenter=BoxSegmenter(), frame_of=chat.frame_of),
@@ -168,11 +166,11 @@ def _load_chat(config: DictConfig) -> ChatModel:
         raise invalid("actor_rollout_ref.model.path", path, rule, "correct the path or the Hub id") from error
 
 
-def _typical_answer(grammar: Grammar, frame: Frame) -> str:
-    """Boxes and points of the most digits, as many as a first answer may well have."""
+def _longest_answer(grammar: Grammar, told_items: int, frame: Frame) -> str:
+    """Boxes and points of the most digits, as many as the next prompt repeats."""
     width, height = frame.size_wh
     num_points = len(grammar.point_keys) + (2 if grammar.points is not None else 0)
     box = None if grammar.box is None else (width - 2, height - 2, width, height)
     prompt = Prompt(box, ((width - 1, height - 1),) * num_points, (1,) * num_points)
-    num_items = 1 if grammar.single else min(_TYPICAL_ITEMS, grammar.max_items)
+    num_items = 1 if grammar.single else min(told_items, grammar.max_items)
     return f"<think></think><answer>{describe([prompt] * num_items, grammar)}</answer>"
