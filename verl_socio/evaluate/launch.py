@@ -21,7 +21,6 @@ from verl_socio.data import Sample, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
-from verl_socio.guard import Guard
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow
@@ -31,6 +30,7 @@ from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.survey import check_prompts, survey
 from verl_socio.evaluate.table import F1_RULE, table
 from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, prepare_environment
+from verl_socio.guard import Guard
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig, create
 from verl_socio.torchvision_cpu import make_importable
