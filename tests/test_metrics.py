@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_socio.metrics import SegmentationScore, mask_iou, matched_instances
+from verl_socio.metrics import SegmentationScore, mask_iou, matched_instances, measure
 
 
 def mask(*rectangles, size=(20, 20)):
@@ -278,3 +278,27 @@ def test_threshold_out_of_range(threshold):
 def test_ignored_pixels_must_fit(ignored):
     with pytest.raises(ValueError, match="ignore_hw"):
         SegmentationScore().update(EMPTY, EMPTY, ignored)
+
+
+def some_masks(seed, empty=False):
+    rng = np.random.default_rng(seed)
+    mask_hw = np.zeros((40, 50), dtype=bool)
+    for x, y in () if empty else rng.integers(0, 30, (3, 2)):
+        mask_hw[y : y + 8, x : x + 9] = True
+    return mask_hw
+
+
+def test_measured_masks_add_up_to_the_score_of_the_masks():
+    expected, tally = SegmentationScore(), SegmentationScore()
+    for seed in range(12):
+        prediction_hw, target_hw = some_masks(seed, empty=seed in (3, 5)), some_masks(seed + 6, empty=seed in (5, 7))
+        if seed % 4 == 2:
+            expected.add_failure(target_hw)
+            score = measure(target_hw, target_hw)
+            tally.add_failed(score.union, score.targeted)
+        else:
+            expected.update(prediction_hw, target_hw)
+            tally.add(measure(prediction_hw, target_hw))
+    assert tally.compute() == expected.compute()
+    assert 0 < expected.compute()["f1"] < 1, "the masks must tell"
+    assert tally.failures == 3

@@ -5,6 +5,7 @@ shares, 0..1; tables multiply by 100.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -105,6 +106,49 @@ def _hits(rows: np.ndarray, columns: np.ndarray, iou: np.ndarray, iou_threshold:
     return hits
 
 
+@dataclass(frozen=True)
+class MaskScore:
+    """How a mask and the target overlap.
+
+    Attributes:
+        iou: Intersection over union, 0..1; two empty masks agree, 1.
+        intersection: Pixels in both.
+        union: Pixels in either.
+        hits: Instances of the prediction matched one to one with instances of the target, at IoU >= 0.5.
+        predicted: Instances of the prediction: connected regions of more than 10 pixels.
+        targeted: Instances of the target.
+    """
+
+    iou: float
+    intersection: int
+    union: int
+    hits: int
+    predicted: int
+    targeted: int
+
+
+def measure(prediction_hw: np.ndarray, target_hw: np.ndarray) -> MaskScore:
+    """Compare two masks.
+
+    Args:
+        prediction_hw: `(H, W)` bool.
+        target_hw: `(H, W)` bool.
+
+    Returns:
+        Their overlap, in pixels and in instances.
+
+    Raises:
+        ValueError: The masks differ in shape or are not bool.
+    """
+    return _measure(prediction_hw, target_hw, min_area=10, iou_threshold=0.5)
+
+
+def _measure(prediction_hw: np.ndarray, target_hw: np.ndarray, min_area: int, iou_threshold: float) -> MaskScore:
+    intersection, union = _areas(prediction_hw, target_hw)
+    hits, predicted, targeted = matched_instances(prediction_hw, target_hw, min_area, iou_threshold)
+    return MaskScore(_iou(intersection, union), intersection, union, hits, predicted, targeted)
+
+
 class SegmentationScore:
     """The running score of a set of images: cIoU, gIoU and instance F1.
 
@@ -155,21 +199,28 @@ class SegmentationScore:
         """
         target_hw = _without(target_hw, ignore_hw, "target_hw")
         prediction_hw = _without(prediction_hw, ignore_hw, "prediction_hw")
-        intersection, union = _areas(prediction_hw, target_hw)
-        hits, n_predicted, n_targeted = matched_instances(prediction_hw, target_hw, self.min_area, self.iou_threshold)
-        self._intersection += intersection
-        self._union += union
-        self._hits += hits
-        self._instances += n_predicted + n_targeted
-        self._ious.append(_iou(intersection, union))
-        return self._ious[-1]
+        score = _measure(prediction_hw, target_hw, self.min_area, self.iou_threshold)
+        self.add(score)
+        return score.iou
+
+    def add(self, score: MaskScore) -> None:
+        """Add an image that was measured before, with the same settings."""
+        self._intersection += score.intersection
+        self._union += score.union
+        self._hits += score.hits
+        self._instances += score.predicted + score.targeted
+        self._ious.append(score.iou)
 
     def add_failure(self, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None) -> None:
         """Add an image for which there is no prediction: intersection 0, union the target's area, IoU 0."""
         target_hw = _without(target_hw, ignore_hw, "target_hw")
+        self.add_failed(int(np.count_nonzero(target_hw)), label_instances(target_hw, self.min_area)[1])
+
+    def add_failed(self, target_area: int, target_instances: int) -> None:
+        """Add an image for which there is no prediction, given its target's area in pixels and its instances."""
         self.failures += 1
-        self._union += int(np.count_nonzero(target_hw))
-        self._instances += label_instances(target_hw, self.min_area)[1]
+        self._union += target_area
+        self._instances += target_instances
         self._ious.append(0.0)
 
     def merge(self, other: "SegmentationScore") -> None:

@@ -127,8 +127,12 @@ def test_heads_on_the_tokens_themselves_can_be_learnt(fresh: Loaded, shots: list
 
 
 def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list[Shot], tmp_path: Path) -> None:
-    phases = (Phase("marks", 12, None, 8), Phase("boxes", 9, 100.0, 4), Phase("answers", 2, None, 2, refinements=2))
-    settings = Settings(phases=phases, scenes=2, warm_up=4, decay=2)
+    phases = (
+        Phase("marks", 12, None, 8),
+        Phase("boxes", 9, 100.0, 4),
+        Phase("answers", 2, None, 2, refinements=2, fall=2),
+    )
+    settings = Settings(phases=phases, scenes=2, warm_up=4)
     results, lengths = [], []
     for stopped_after in (None, 0, 1):
         if stopped_after is not None:

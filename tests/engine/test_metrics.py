@@ -40,7 +40,10 @@ def test_a_log_prob_that_is_no_number_never_passes_for_agreement(bad: float) -> 
 
 
 def record(reward: float, intersection: float, union: float, **more: float) -> dict[str, float]:
-    return {"reward": reward, "intersection": intersection, "union": union, **more}
+    """One instance to find, found where the masks share half of their pixels."""
+    iou = intersection / union if union else 1.0
+    found = {"iou": iou, "intersection": intersection, "union": union, "hits": float(iou >= 0.5)}
+    return {"reward": reward, **found, "predicted": 1.0, "targeted": 1.0, **more}
 
 
 def test_a_stages_numbers_are_means_over_its_rows() -> None:
@@ -56,6 +59,7 @@ def test_a_stages_numbers_are_means_over_its_rows() -> None:
         "refine/parse_failure": pytest.approx(1 / 3),
         "refine/giou": pytest.approx((0.5 + 0 + 1) / 3),
         "refine/ciou": pytest.approx(80 / 150),
+        "refine/f1": pytest.approx(4 / 6),
         "refine/reward_std": pytest.approx(np.sqrt(2 / 3)),
         "refine/zero_variance_groups": 0.5,
     }

@@ -30,11 +30,15 @@ def test_a_record_holds_what_the_stage_earned_and_counted(tiny_data: Path) -> No
     second = '<think></think><answer>[{"bbox_2d": [5, 10, 15, 30], "points": [[6, 11], [7, 12], [8, 13]]}]</answer>'
     episode = episode_of(tiny_data, first, second)
     localised, refined = (stage_record(episode, result) for result in episode.stages)
-    assert {name: localised[name] for name in ("boxes", "points", "intersection", "union")} == {
+    counted = ("boxes", "points", "intersection", "union", "predicted", "targeted", "hits")
+    assert {name: localised[name] for name in counted} == {
         "boxes": 2.0,
         "points": 0.0,
         "intersection": 200.0,
         "union": 500.0,
+        "predicted": 2.0,
+        "targeted": 1.0,
+        "hits": 1.0,
     }
     assert (refined["boxes"], refined["points"]) == (1.0, 3.0)
     assert (refined["intersection"], refined["union"]) == (200.0, 400.0)

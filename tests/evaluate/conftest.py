@@ -13,8 +13,9 @@ from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
-from verl_socio.evaluate.rows import MaskScore, SampleRow, StageRow, prompts_of
+from verl_socio.evaluate.rows import SampleRow, StageRow, prompts_of
 from verl_socio.geometry import Frame
+from verl_socio.metrics import MaskScore
 from verl_socio.recipes import Recipe
 from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.train.settings import CONFIGS

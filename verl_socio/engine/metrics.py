@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
+
+from verl_socio.metrics import MaskScore, SegmentationScore
 
 
 def agreement(rollout_log_probs: torch.Tensor, actor_log_probs: torch.Tensor, mask: torch.Tensor) -> dict[str, float]:
@@ -44,14 +48,13 @@ def stage_metrics(name: str, records: Sequence[Mapping[str, float]], groups: Seq
     rewards: dict[str, list[float]] = {}
     for record, group in zip(records, groups, strict=True):
         rewards.setdefault(group, []).append(record["reward"])
-    summary = {key: float(np.mean([record[key] for record in records])) for key in records[0]}
-    intersection = np.array([record["intersection"] for record in records])
-    union = np.array([record["union"] for record in records])
-    # Both masks empty is a perfect answer (see verl_socio.metrics).
-    iou = np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
-    del summary["intersection"], summary["union"]
-    summary["giou"] = float(iou.mean())
-    summary["ciou"] = float(intersection.sum() / union.sum()) if union.sum() > 0 else 1.0
+    overlap = {field.name: float if field.name == "iou" else int for field in fields(MaskScore)}
+    summary = {key: float(np.mean([record[key] for record in records])) for key in records[0] if key not in overlap}
+    score = SegmentationScore()
+    for record in records:
+        counted: dict[str, Any] = {name: kind(record[name]) for name, kind in overlap.items()}
+        score.add(MaskScore(**counted))
+    summary |= {name: value for name, value in score.compute().items() if name != "n"}
     summary["reward_std"] = float(np.std([record["reward"] for record in records]))
     summary["zero_variance_groups"] = float(np.mean([np.ptp(values) == 0 for values in rewards.values()]))
     return {f"{name}/{key}": value for key, value in summary.items()}

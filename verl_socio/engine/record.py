@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import asdict
 
 from verl_socio.answer import Status
 from verl_socio.episode import Episode, StageResult
+from verl_socio.metrics import measure
 
 
 def stage_record(episode: Episode, result: StageResult) -> dict[str, float]:
@@ -13,18 +14,17 @@ def stage_record(episode: Episode, result: StageResult) -> dict[str, float]:
 
     Returns:
         `reward` and `reward/<term>` (each term's own range), `parse_failure` and `nothing_found` (0 or 1), `boxes` and
-        `points` an answer, `intersection` and `union` of mask and target in pixels.
+        `points` an answer, and the fields of `MaskScore`: how mask and target overlap.
     """
     assert result.reward is not None and episode.scene.target is not None, "training scenes have a target"
     prompts = result.answer.prompts
-    target_hw = episode.scene.target.mask_hw
+    overlap = asdict(measure(result.mask_hw, episode.scene.target.mask_hw))
     record = {
         "reward": result.reward.total,
         "parse_failure": float(result.answer.status is Status.UNPARSEABLE),
         "nothing_found": float(result.answer.status is Status.EMPTY),
         "boxes": float(sum(prompt.box_xyxy is not None for prompt in prompts)),
         "points": float(sum(len(prompt.points_xy) for prompt in prompts)),
-        "intersection": float(np.logical_and(result.mask_hw, target_hw).sum()),
-        "union": float(np.logical_or(result.mask_hw, target_hw).sum()),
+        **{name: float(value) for name, value in overlap.items()},
     }
     return record | {f"reward/{name}": value for name, value in result.reward.parts.items()}

@@ -15,9 +15,9 @@ from verl_socio.episode import Episode, Generate, Reply, Scene, Segment, StageRe
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow, StageRow, prompts_of
-from verl_socio.evaluate.scores import measure
 from verl_socio.geometry import Frame, center_box
 from verl_socio.masks import Masks, SegmentationError
+from verl_socio.metrics import measure
 from verl_socio.recipes import Recipe
 from verl_socio.segment.sam2_segmenter import DeviceError
 

@@ -11,27 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from verl_socio.answer import Answer, Prompt
-
-
-@dataclass(frozen=True)
-class MaskScore:
-    """How a mask and the target overlap.
-
-    Attributes:
-        iou: Intersection over union, 0..1; two empty masks agree, 1.
-        intersection: Pixels in both.
-        union: Pixels in either.
-        hits: Instances of the prediction matched one to one with instances of the target, at IoU >= 0.5.
-        predicted: Instances of the prediction: connected regions of more than 10 pixels.
-        targeted: Instances of the target.
-    """
-
-    iou: float
-    intersection: int
-    union: int
-    hits: int
-    predicted: int
-    targeted: int
+from verl_socio.metrics import MaskScore
 
 
 @dataclass(frozen=True)

@@ -6,54 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from verl_socio.answer import Status
 from verl_socio.data import LEVELS
 from verl_socio.errors import invalid
-from verl_socio.evaluate.rows import MaskScore, SampleRow
-from verl_socio.metrics import SegmentationScore, mask_iou, matched_instances
+from verl_socio.evaluate.rows import SampleRow
+from verl_socio.metrics import SegmentationScore
 
 ALL = "all"
 CENTER_BOX = "centre box"
-
-
-def measure(prediction_hw: np.ndarray, target_hw: np.ndarray) -> MaskScore:
-    """Compare two masks.
-
-    Args:
-        prediction_hw: `(H, W)` bool.
-        target_hw: `(H, W)` bool.
-
-    Returns:
-        Their overlap, in pixels and in instances.
-
-    Raises:
-        ValueError: The masks differ in shape or are not bool.
-    """
-    iou = mask_iou(prediction_hw, target_hw)
-    hits, predicted, targeted = matched_instances(prediction_hw, target_hw)
-    intersection = int(np.count_nonzero(prediction_hw & target_hw))
-    return MaskScore(iou, intersection, int(np.count_nonzero(prediction_hw | target_hw)), hits, predicted, targeted)
-
-
-class Tally(SegmentationScore):
-    """The score of a set, added up from rows instead of masks; every rule is `SegmentationScore`'s."""
-
-    def add(self, score: MaskScore) -> None:
-        """Add an image that was measured."""
-        self._ious.append(score.iou)
-        self._intersection += score.intersection
-        self._union += score.union
-        self._hits += score.hits
-        self._instances += score.predicted + score.targeted
-
-    def add_failed(self, target_area: int, target_instances: int) -> None:
-        """Add an image for which there is no prediction."""
-        self.failures += 1
-        self._ious.append(0.0)
-        self._union += target_area
-        self._instances += target_instances
 
 
 @dataclass(frozen=True)
@@ -112,7 +72,7 @@ def summarise(rows: Iterable[SampleRow], stages: Iterable[str]) -> Summary:
         ValueError: There is no row.
     """
     stages = tuple(stages)
-    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    tallies: dict[tuple[str, str], SegmentationScore] = defaultdict(SegmentationScore)
     unparsed: dict[tuple[str, str], int] = defaultdict(int)
     samples = failures = 0
     share = 0.0
@@ -136,7 +96,7 @@ def summarise(rows: Iterable[SampleRow], stages: Iterable[str]) -> Summary:
     return Summary(samples, failures, share / samples, lines)
 
 
-def _line(level: str, name: str, tally: Tally, unparsed: int) -> Line:
+def _line(level: str, name: str, tally: SegmentationScore, unparsed: int) -> Line:
     figures = tally.compute()
     answered = int(figures["n"]) - tally.failures
     rate = None if name == CENTER_BOX or answered == 0 else unparsed / answered
