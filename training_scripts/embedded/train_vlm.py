@@ -1,0 +1,90 @@
+"""Warm-start the embedded vision-language model on the city, from random weights, and measure it on the val split.
+
+    python training_scripts/embedded/train_vlm.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+
+With the defaults this rebuilds `verl_socio/embedded/weights/qwen2_5_vl/` with its card, on one thread of a CPU and
+without any download. A run that was stopped goes on with the phase it was in; another `--work` folder starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "python training_scripts/embedded/train_vlm.py"
+REPORTED = 50
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Warm-start the embedded vision-language model on the city.")
+    parser.add_argument("--out", type=Path, help="model folder to write; default: the package's own")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "outputs" / "embedded_vlm",
+        help="folder for the weights after each phase; default: outputs/embedded_vlm",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and training; default: 0")
+    parser.add_argument("--scenes", type=int, default=2000, help="scenes of the train split; default: 2000")
+    parser.add_argument("--val-scenes", type=int, default=200, help="scenes of the val split; default: 200")
+    parser.add_argument("--measure-only", action="store_true", help="measure the model in --out; train nothing")
+    return parser.parse_args()
+
+
+def enter_environment() -> None:
+    """Start this script again in the project's environment unless it runs there."""
+    environment = ROOT / ".venv"
+    if Path(sys.prefix).resolve() != environment.resolve():
+        python = str(environment / "bin" / "python")
+        os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
+
+
+def main() -> None:
+    """Train, save, measure, write the card."""
+    arguments = parse_arguments()
+    enter_environment()
+    import torch
+
+    from verl_socio.embedded import qwen2_5_vl
+    from verl_socio.embedded.warm_start import card, folder
+    from verl_socio.embedded.warm_start.evaluate import measure
+    from verl_socio.embedded.warm_start.rows import RowMaker
+    from verl_socio.embedded.warm_start.scenes import shoot_all
+    from verl_socio.embedded.warm_start.settings import Progress, Settings
+    from verl_socio.embedded.warm_start.train import train
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
+    out = qwen2_5_vl.WEIGHTS if arguments.out is None else arguments.out
+    recipe = folder.embedded_recipe()
+    settings = Settings()
+
+    def report(progress: Progress) -> None:
+        if progress.step % REPORTED == 0:
+            parts = f"leading digits {progress.digits:.3f}, all else {progress.words:.3f}, heads {progress.heads:.3f}"
+            logging.info("%s, step %d: %s", progress.phase, progress.step, parts)
+
+    how = None
+    if not arguments.measure_only:
+        shots = shoot_all(arguments.scenes, seed=0, workers=len(os.sched_getaffinity(0)))
+        model, chat = folder.fresh(recipe, arguments.seed)
+        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
+        taken = train(model, RowMaker(chat, recipe), shots, settings, arguments.seed, report, checkpoints)
+        folder.save(model, chat, out)
+        how = card.Run(arguments.scenes, arguments.seed, settings, taken)
+    # The model as it was written: rounded weights, read back.
+    model, chat = folder.load(out)
+    shots = shoot_all(arguments.val_scenes, seed=0, workers=len(os.sched_getaffinity(0)), split="val")
+    figures = {kind: measure(model, chat, recipe, shots, sample=kind == "sampled") for kind in ("greedy", "sampled")}
+    print(card.table(figures, len(shots)))
+    if how is not None:
+        (out / "MODEL_CARD.md").write_text(card.card(COMMAND, how, figures, len(shots)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The model card: how the weights came about and what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from verl_socio.embedded.warm_start.evaluate import Figures
+from verl_socio.embedded.warm_start.settings import Settings, Taken
+
+_ROWS = {
+    "localise_parsed": "stage 1: answers in exactly the asked form",
+    "localise_iou": "stage 1: box IoU",
+    "refine_parsed": "stage 2: answers in exactly the asked form",
+    "refine_kept": "stage 2: boxes kept to the pixel",
+    "refine_hits": "stage 2: points on the target",
+    "placeholders": "largest probability of the images' placeholders",
+    "tokens": "tokens of a stage-1 answer",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a model was trained.
+
+    Attributes:
+        scenes: Scenes of the train split.
+        seed: Seed of weights and training.
+        settings: The settings.
+        taken: What each phase took.
+    """
+
+    scenes: int
+    seed: int
+    settings: Settings
+    taken: Mapping[str, Taken]
+
+
+def table(figures: Mapping[str, Figures], questions: int) -> str:
+    """Figures as a Markdown table, a column for each way of answering."""
+    lines = [f"| {questions} questions of val | {' | '.join(figures)} |", "|---|" + "---|" * len(figures)]
+    for field in fields(Figures):
+        values = " | ".join(f"{getattr(each, field.name):.3g}" for each in figures.values())
+        lines.append(f"| {_ROWS[field.name]} | {values} |")
+    return "\n".join(lines)
+
+
+def card(command: str, run: Run, figures: Mapping[str, Figures], questions: int) -> str:
+    """The card's text, Markdown."""
+    settings = run.settings
+    steps = "; ".join(
+        f"{run.taken[phase.name].steps} steps of {phase.name}, each {settings.scenes} scenes with up to "
+        f"{phase.questions} questions and {phase.refinements} answers of stage 2"
+        for phase in settings.phases
+    )
+    seconds = sum(each.seconds for each in run.taken.values())
+    rates = f"{settings.text_lr:g} for the text layers and {settings.vision_lr:g} for the vision blocks"
+    return f"""# The embedded Qwen2.5-VL
+
+1.30 million parameters of Qwen2.5-VL's own architecture, from random weights; nothing was taken from another model.
+
+Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
+
+- **Data:** scenes 0 to {run.scenes - 1} of the train split of the city (`verl_socio/city`, city seed 0, 140 px),
+  half of them mirrored; first answers of stage 2, right and wrong, and their masks are drawn by chance.
+- **Prompts and answers:** `configs/prompts/embedded_*.jinja` and the answer formats of
+  `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and its parts.
+- **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
+- **Left to reinforcement learning:** it answers in the right form, but looks poorly. In stage 2 it repeats the form of
+  the boxes it was told and seldom all of their digits.
+
+{table(figures, questions)}
+
+Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off.
+Stage 2 follows on the model's own first answer, under masks drawn by chance from the cells in its boxes.
+"""

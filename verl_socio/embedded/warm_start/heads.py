@@ -1,0 +1,151 @@
+"""Throw-away heads on the visual tokens: what a token shows, told directly while nothing looks at it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.nn import functional
+
+from verl_socio.city.catalog import KINDS, MARKERS, PLACE_FUNCTIONS
+from verl_socio.embedded.qwen2_5_vl import MERGE_SIZE, PATCH_SIZE
+from verl_socio.embedded.warm_start.scenes import Shot
+
+# Function, kind and marker of an icon and function of a dot, in each patch; 0 for none.
+_CLASSES = (len(PLACE_FUNCTIONS) + 1, len(KINDS) + 1, len(MARKERS) + 1, len(PLACE_FUNCTIONS) + 1)
+_PATCHES = MERGE_SIZE**2
+
+
+class Heads(nn.Module):
+    """Read-outs of the visual tokens: of icons and dots on the map, of cells on the satellite.
+
+    Those of the patches are linear. A further one asks each token of the map for the words of its icons by their
+    similarity to the words' own embeddings, so that attention by similarity finds an icon from its word. The last
+    tells a token's row and column half-way through the text layers: values in attention carry no positions, so a model
+    that has not found them by itself can look but not tell where it looks.
+
+    Args:
+        width: Width of the visual tokens and of the text layers.
+        grid_hw: Rows and columns of visual tokens in an image.
+        words: Token ids of the words for each function, kind and marker.
+    """
+
+    def __init__(self, width: int, grid_hw: tuple[int, int], words: Sequence[Sequence[Sequence[int]]]) -> None:
+        super().__init__()
+        self._grid_hw = grid_hw
+        self.places = nn.Linear(width, sum(grid_hw))
+        self._words = torch.tensor([token for family in words for names in family for token in names])
+        counts = [len(names) for family in words for names in family]
+        self._meanings = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+        self.marks = nn.Linear(width, _PATCHES * (sum(_CLASSES) + 4))
+        self.cells = nn.Linear(width, _PATCHES * 4)
+
+    def loss(
+        self,
+        map_tokens: torch.Tensor,
+        satellite_tokens: torch.Tensor,
+        shots: Sequence[Shot],
+        embeddings: torch.Tensor,
+    ) -> torch.Tensor:
+        """Sum of the read-outs' mean losses.
+
+        Args:
+            map_tokens: (N, tokens, width) of the maps.
+            satellite_tokens: (N, tokens, width) of the satellite images.
+            shots: The N scenes they show.
+            embeddings: (vocabulary, width) of the model's words.
+        """
+        labels, offsets, cells = (
+            torch.from_numpy(np.stack(part)) for part in zip(*(_targets(shot) for shot in shots), strict=True)
+        )
+        said = self.marks(map_tokens).unflatten(-1, (_PATCHES, -1))
+        *scores, places = said.split([*_CLASSES, 4], dim=-1)
+        total = self._named(map_tokens, labels, embeddings)
+        for index, score in enumerate(scores):
+            label = labels[..., index]
+            # Most patches are empty.
+            weight = torch.where(label > 0, 1.0, 0.1)
+            each = functional.cross_entropy(score.flatten(0, 2), label.flatten(), reduction="none")
+            total = total + (each * weight.flatten()).sum() / weight.sum()
+        wanted = torch.stack([labels[..., 0] > 0] * 2 + [labels[..., 3] > 0] * 2, dim=-1)
+        total = total + functional.l1_loss(places[wanted], offsets[wanted])
+        boxes = self.cells(satellite_tokens).unflatten(-1, (_PATCHES, 4))
+        known = ~torch.isnan(cells)
+        return total + functional.l1_loss(boxes[known], cells[known])
+
+    def place_loss(self, halfway: torch.Tensor) -> torch.Tensor:
+        """Mean loss of telling row and column.
+
+        Args:
+            halfway: (images, tokens, width) of images' tokens half-way through the text layers.
+        """
+        rows, columns = torch.from_numpy(np.indices(self._grid_hw).reshape(2, -1))
+        said_rows, said_columns = self.places(halfway).split(self._grid_hw, dim=-1)
+        return sum(
+            functional.cross_entropy(said.flatten(0, 1), true.repeat(len(halfway)))
+            for said, true in ((said_rows, rows), (said_columns, columns))
+        )
+
+    def _named(self, tokens: torch.Tensor, labels: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Loss of telling which words belong to a token's icons."""
+        width = tokens.shape[-1]
+        seen = functional.rms_norm(tokens, (width,))
+        meant = functional.rms_norm(embeddings[self._words], (width,))
+        scores = self.scale * (seen @ meant.T) / width**0.5 + self.bias
+        shown = [
+            functional.one_hot(labels[..., family], count).amax(dim=-2)[..., 1:]
+            for family, count in enumerate(_CLASSES[:3])
+        ]
+        target = torch.cat(shown, dim=-1)[..., self._meanings].float()
+        weight = torch.tensor(len(self._meanings) / 4.0)
+        return functional.binary_cross_entropy_with_logits(scores, target, pos_weight=weight)
+
+
+def words_of(encode: Callable[[str], Sequence[int]]) -> list[list[list[int]]]:
+    """Token ids of the words that `Heads` asks for: a class's and a function's own for each function, and so on.
+
+    Args:
+        encode: Tokenizes a text.
+    """
+    functions = [[int(encode(one.word)[0]), int(encode(one.name)[0])] for one in PLACE_FUNCTIONS]
+    kinds = [[int(encode(f" {kind.word}")[0])] for kind in KINDS]
+    markers = [[int(encode(marker.word)[0])] for marker in MARKERS]
+    return [functions, kinds, markers]
+
+
+def _targets(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels (tokens, patches, 4), offsets of icon and dot (tokens, patches, 4), cell boxes (tokens, patches, 4)."""
+    height, width = (side // PATCH_SIZE for side in shot.cells_hw.shape)
+    labels = np.zeros((height, width, 4), dtype=np.int64)
+    offsets = np.zeros((height, width, 4), dtype=np.float32)
+    for spot in shot.spots:
+        for number, (x, y) in enumerate(spot.marks_xy.tolist()):
+            row, column = min(y // PATCH_SIZE, height - 1), min(x // PATCH_SIZE, width - 1)
+            offset = (x / PATCH_SIZE - column - 0.5, y / PATCH_SIZE - row - 0.5)
+            if number:
+                labels[row, column, 3] = 1 + spot.look[0]
+                offsets[row, column, 2:] = offset
+            else:
+                labels[row, column, :3] = [1 + index for index in spot.look]
+                offsets[row, column, :2] = offset
+    cells = np.full((height, width, 4), np.nan, dtype=np.float32)
+    found = ndimage.find_objects(shot.cells_hw)
+    for row in range(height):
+        for column in range(width):
+            y, x = (PATCH_SIZE * index + PATCH_SIZE // 2 for index in (row, column))
+            if number := int(shot.cells_hw[y, x]):
+                rows, columns = found[number - 1]
+                box = np.array([columns.start - x, rows.start - y, columns.stop - x, rows.stop - y])
+                cells[row, column] = box / (MERGE_SIZE * PATCH_SIZE)
+    return _by_token(labels), _by_token(offsets), _by_token(cells)
+
+
+def _by_token(patches: np.ndarray) -> np.ndarray:
+    height, width, channels = patches.shape
+    cut = patches.reshape(height // MERGE_SIZE, MERGE_SIZE, width // MERGE_SIZE, MERGE_SIZE, channels)
+    return cut.swapaxes(1, 2).reshape(-1, _PATCHES, channels)

@@ -1,0 +1,93 @@
+"""What the warm start can be told, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stage of training.
+
+    Attributes:
+        name: "marks" and "boxes" for captions without and with boxes; any other name for the real prompts and answers.
+        steps: Steps at most.
+        enough: Moving average of the digit loss, in nats, at which the phase ends early; None to take all steps.
+        questions: Questions a scene at most.
+        refinements: Rows of the second stage in a batch.
+        fall: Steps of linear fall of the learning rate at the phase's end; with one, the heads' weight fades too.
+        repeat_weight: Added to the loss weight of the digits of boxes that the second stage repeats.
+    """
+
+    name: str
+    steps: int
+    enough: float | None
+    questions: int
+    refinements: int = 0
+    fall: int = 0
+    repeat_weight: float = 0.0
+
+    def rate(self, step: int, warm_up: int) -> float:
+        """Factor of the learning rates: a linear rise, a plateau, a linear fall where the phase has one."""
+        fall = (self.steps - step) / self.fall if self.fall else 1.0
+        return min(1.0, (step + 1) / warm_up, fall)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Attributes:
+        phases: One after the other.
+        scenes: Scenes in a batch.
+        text_lr: Learning rate of the text layers.
+        vision_lr: Learning rate of the vision blocks and of the throw-away heads.
+        warm_up: Steps of linear rise at the beginning of each phase.
+        heads_weight: Weight of the throw-away heads.
+        heads_rise: Steps until new heads have their full weight; in the first phase they have it at once.
+    """
+
+    phases: tuple[Phase, ...] = (
+        Phase("marks", 1500, 0.45, 16),
+        Phase("boxes", 500, 0.7, 8),
+        Phase("answers", 600, None, 5, refinements=6, fall=150),
+        Phase("practice", 300, None, 4, refinements=10, fall=100, repeat_weight=2.0),
+    )
+    scenes: int = 8
+    text_lr: float = 1e-3
+    vision_lr: float = 2e-3
+    warm_up: int = 50
+    heads_weight: float = 0.5
+    heads_rise: int = 100
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a phase took.
+
+    Attributes:
+        steps: Steps.
+        seconds: Processor time.
+    """
+
+    steps: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step: its phase, its number in it, and moving averages in nats.
+
+    Attributes:
+        phase: Name.
+        step: From 0.
+        digits: Of the loss of leading digits.
+        words: Of the loss of all else.
+        heads: Of the loss of the throw-away heads.
+    """
+
+    phase: str
+    step: int
+    digits: float
+    words: float
+    heads: float
