@@ -5,15 +5,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.ndimage import label
 
 from verl_socio.city import draw_sample
 from verl_socio.embedded import sam2
-from verl_socio.embedded.sam2_training.batches import Mix, draw_batch, draw_prompt
+from verl_socio.embedded.sam2_training.batches import draw_batch
 from verl_socio.embedded.sam2_training.evaluation import Report, evaluate
 from verl_socio.embedded.sam2_training.forward import decode, encode
 from verl_socio.embedded.sam2_training.losses import balanced_loss, prompt_loss
+from verl_socio.embedded.sam2_training.prompts import Mix, draw_group, draw_prompt
 from verl_socio.embedded.sam2_training.scenes import Scenes, cached_scenes, draw_scenes
-from verl_socio.embedded.sam2_training.stages import Stage, train
+from verl_socio.embedded.sam2_training.schedule import Stage
+from verl_socio.embedded.sam2_training.stages import train
 from verl_socio.segment.config import SegmenterConfig
 from verl_socio.segment.loader import load_predictor, predictor_of
 from verl_socio.segment.prompts import Batch
@@ -89,6 +92,18 @@ def test_positive_points_lie_in_different_parts(scenes: Scenes) -> None:
             assert sorted(scenes.cells[index][rows, columns]) == np.flatnonzero(is_part).tolist()
 
 
+def test_a_group_is_joined_as_a_place_is(scenes: Scenes) -> None:
+    rng = np.random.default_rng(0)
+    sizes = []
+    for cells_hw in scenes.cells:
+        target_hw, is_part = draw_group(rng, cells_hw, scenes.cell_place.shape[1], 3)
+        assert label(target_hw, np.ones((3, 3)))[1] == 1
+        assert set(cells_hw[target_hw].tolist()) - {0} == set(np.flatnonzero(is_part).tolist())
+        assert target_hw[is_part[cells_hw]].all()
+        sizes.append(int(is_part.sum()))
+    assert max(sizes) == 3 and min(sizes) >= 1
+
+
 def test_a_batch_is_aligned(scenes: Scenes) -> None:
     batch = draw_batch(scenes, np.random.default_rng(1), _MIX, 96, num_scenes=3, num_prompts=5)
     assert batch.images.shape == (3, 3, 96, 96)
@@ -126,9 +141,11 @@ def test_perfect_masks_cost_nothing_and_empty_ones_do() -> None:
     assert prompt_loss(perfect, scores, targets) < 1e-3
     assert prompt_loss(torch.full_like(perfect, -20.0), 0.0 * scores, targets) > 1.5
     assert balanced_loss(perfect, targets) < 1e-3
-    # Of the three competing masks only the best one counts.
+    # Of the three competing masks only the best one counts, unless nothing is left open.
     one_good = torch.cat([perfect[:, :2], -perfect[:, 2:]], 1)
-    assert prompt_loss(one_good, torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 2), targets) < 1e-3
+    scores = torch.tensor([[1.0, 1.0, 0.0, 0.0]] * 2)
+    assert prompt_loss(one_good, scores, targets) < 1e-3
+    assert prompt_loss(one_good, scores, targets, torch.tensor([True, False])) > 0.5
 
 
 def test_the_seed_decides_the_training(scenes: Scenes) -> None:
@@ -167,9 +184,29 @@ def test_shipped_weights_fit_the_architecture() -> None:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    return evaluate(Sam2Model(load_predictor(SegmenterConfig(device="cpu"))), "val", count=30)
+    return evaluate(Sam2Model(load_predictor(SegmenterConfig(device="cpu"))), "val", count=20)
 
 
 def test_shipped_weights_segment_places_of_one_part(report: Report) -> None:
-    assert report.one_part >= 100
+    assert report.one_part >= 60
     assert report.one_part_box >= 0.85
+
+
+def test_shipped_weights_need_points_for_places_of_several_parts(report: Report) -> None:
+    assert report.several_parts >= 30
+    assert report.several_parts_box_points >= 0.84
+    # 0.10 and more over the whole test split, as the model card says; these are few places.
+    assert report.several_parts_box_points >= report.several_parts_box + 0.06
+    assert report.several_parts_jittered_points >= report.several_parts_jittered + 0.05
+
+
+def test_shipped_weights_obey_negative_points(report: Report) -> None:
+    assert report.wrong >= 5
+    assert report.wrong_share > 0.5 > report.wrong_share_negative
+    assert report.taken_out >= 0.7
+    assert report.wrong_box_negative >= report.wrong_box + 0.05
+
+
+def test_predicted_iou_tells_good_masks_from_bad_ones(report: Report) -> None:
+    assert report.pearson >= 0.7
+    assert abs(report.predicted_iou - report.real_iou) < 0.05

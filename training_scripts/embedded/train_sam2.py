@@ -1,0 +1,74 @@
+"""Train the embedded SAM2 on the city, from random weights, and measure it on the test split.
+
+    python training_scripts/embedded/train_sam2.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+
+With the defaults this rebuilds the weights in `verl_socio/embedded/weights/sam2/`, on one thread of a CPU and without
+any download. A run that was stopped goes on with the stage it was in; another `--work` folder starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Train the embedded SAM2 on the city and measure it on test.")
+    parser.add_argument("--out", type=Path, help="folder for weights; default: the package's own")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / "outputs" / "embedded_sam2",
+        help="folder for scenes (400 MB) and checkpoints; default: outputs/embedded_sam2",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and training; default: 0")
+    parser.add_argument("--scenes", type=int, default=4000, help="scenes of the train split; default: 4000")
+    parser.add_argument("--test-scenes", type=int, default=300, help="scenes of the test split; default: 300")
+    parser.add_argument("--measure-only", action="store_true", help="measure the weights in --out; train nothing")
+    return parser.parse_args()
+
+
+def enter_environment() -> None:
+    """Start this script again in the project's environment unless it runs there."""
+    environment = ROOT / ".venv"
+    if Path(sys.prefix).resolve() != environment.resolve():
+        python = str(environment / "bin" / "python")
+        os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
+
+
+def main() -> None:
+    """Train, save, measure."""
+    arguments = parse_arguments()
+    enter_environment()
+    import torch
+
+    from verl_socio.embedded import sam2
+    from verl_socio.embedded.sam2_training.evaluation import evaluate
+    from verl_socio.embedded.sam2_training.scenes import cached_scenes
+    from verl_socio.embedded.sam2_training.stages import train
+    from verl_socio.segment.config import SegmenterConfig
+    from verl_socio.segment.loader import load_predictor
+    from verl_socio.segment.sam2_model import Sam2Model
+
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("verl_socio").setLevel(logging.INFO)
+    torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
+    out = sam2.WEIGHTS if arguments.out is None else arguments.out
+    if not arguments.measure_only:
+        scenes = cached_scenes(arguments.work, arguments.scenes, seed=0)
+        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
+        model, _ = train(scenes, arguments.seed, checkpoints=checkpoints)
+        print(f"wrote {sam2.save(model, out)}")
+    segmenter = Sam2Model(load_predictor(SegmenterConfig(weights=str(out), device="cpu")))
+    report = evaluate(segmenter, "test", arguments.test_scenes)
+    print("\n".join(report.lines()))
+
+
+if __name__ == "__main__":
+    main()
