@@ -79,3 +79,10 @@ def test_an_unknown_key_or_a_broken_value_is_an_error(trained, override):
 
 def test_a_relative_output_root_lies_in_the_clone():
     assert resolve(["output_root=some/where", "model=embedded"]).output_root == str(CONFIGS.parent / "some" / "where")
+
+
+def test_the_embedded_model_is_asked_with_the_prompts_it_knows():
+    config = resolve(["model=embedded"])
+    prompts = [stage.prompt for stage in config.recipe.stages.values()]
+    assert prompts == ["embedded_localise.jinja", "embedded_refine.jinja"]
+    assert config.max_prompt_length == 512

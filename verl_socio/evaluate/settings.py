@@ -17,8 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from verl_socio.errors import invalid
 from verl_socio.evaluate.subject import NEWEST, newest_merged, subject_of
 from verl_socio.segment import EMBEDDED as EMBEDDED_SEGMENTER
+from verl_socio.train import settings as training
 from verl_socio.train.prepare import EMBEDDED, embedded_model
-from verl_socio.train.settings import CONFIGS, ROOT
 
 AUTO = "auto"
 SOCIOSEG = "vvangfaye/SocioSeg"
@@ -67,7 +67,7 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
 
 def _compose(overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base=None):
+    with initialize_config_dir(str(training.CONFIGS), version_base=None):
         config = compose("evaluate/eval", overrides)
     assert isinstance(config, DictConfig)
     return config
@@ -76,15 +76,17 @@ def _compose(overrides: list[str]) -> DictConfig:
 def _settle(config: DictConfig, given: set[str]) -> None:
     """Replace "auto" and "newest" by what they stand for, and take over what the model was trained with."""
     root = Path(config.output_root)
-    root = root if root.is_absolute() else ROOT / root
+    root = root if root.is_absolute() else training.ROOT / root
     config.output_root = str(root)
     gpu = torch.cuda.is_available()
     if config.data == AUTO:
         config.data = SOCIOSEG if gpu else EMBEDDED
     if config.model == NEWEST:
         config.model = str(newest_merged(root) or NEWEST)
-    if config.model not in (NEWEST, EMBEDDED):
-        trained = subject_of(config.model, root).trained_with()
+    if config.model != NEWEST:
+        # The embedded model knows its own prompts only.
+        embedded = config.model == EMBEDDED
+        trained = training.resolve(EMBEDDED, []) if embedded else subject_of(config.model, root).trained_with()
         if trained is not None:
             _take_over(config, trained, given)
     if config.segmenter.weights == AUTO:
