@@ -49,7 +49,7 @@ def test_batches_give_what_sam2s_own_predictor_gives_one_by_one(
                 return_logits=True,
             )
             best = int(ious.argmax())
-            assert np.abs(found.numpy() - expected[best]).max() < 1e-5, prompt
+            np.testing.assert_allclose(found.numpy(), expected[best], rtol=1e-5, atol=1e-5, err_msg=str(prompt))
             assert abs(float(score) - ious[best]) < 1e-5
             assert masks.predicted_iou[index] == pytest.approx(ious[best], abs=1e-5)
             certain = np.abs(expected[best]) > 1e-5

@@ -221,8 +221,8 @@ def test_a_recipe_without_maps_takes_data_without_them(config: DictConfig, data:
 
 
 def test_a_prompt_budget_that_is_too_small_is_told_with_its_numbers(config: DictConfig) -> None:
-    config.data.max_prompt_length = 100
-    text = refused(config, r"data\.max_prompt_length = 100: is too small: stage localise of sample .* needs \d+ tokens")
+    config.data.max_prompt_length = 20
+    text = refused(config, r"data\.max_prompt_length = 20: is too small: stage localise of sample .* needs \d+ tokens")
     needed = int(text.split(" needs ")[1].split(" ")[0])
     config.data.max_prompt_length = needed
     text = refused(
