@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from verl_socio.chat import ChatModel
@@ -73,7 +74,7 @@ def main() -> None:
     """Print both times and their ratio."""
     options = arguments()
     config = resolve("embedded", [])
-    recipe = Recipe.from_config(config.recipe)
+    recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     model = options.model or embedded_model(OUTPUTS)
     chat = ChatModel.load(model)
     limits = Limits(config.data.max_prompt_length, config.data.max_response_length, images=2)

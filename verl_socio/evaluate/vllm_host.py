@@ -30,7 +30,8 @@ class Sampling:
         temperature: 0 is greedy.
         top_p: Share of the probability that is drawn from, above 0 and at most 1.
         top_k: Tokens that are drawn from; -1 for all.
-        seed: Of the draw; each prompt has its own stream, so results do not depend on what runs beside it.
+        seed: Of the draw. On a GPU each prompt has its own stream, so results do not depend on what runs beside it. A
+            CPU draws all from one: vLLM dies of such streams there ("CPU Generator does not use offset").
     """
 
     temperature: float = 0.0
@@ -198,7 +199,7 @@ class VllmHost:
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
             top_k=self._sampling.top_k,
-            seed=self._seed(turn),
+            seed=self._seed(turn) if torch.cuda.is_available() else None,
             max_tokens=self._limits.max_response_length,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
