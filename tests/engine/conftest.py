@@ -33,7 +33,8 @@ class Run:
 def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """Train on the four real samples for two steps: 4 questions x 4 rollouts, two stages.
 
-    The learning rate is high, so that the check of log-probs sees whether vLLM got the new weights.
+    The learning rate is high, so that the check of log-probs sees whether vLLM got the new weights. Entropy is part of
+    the loss, so that every update moves the policy: by chance all answers of a group can earn the same.
     """
     root = tmp_path_factory.mktemp("runs")
 
@@ -50,6 +51,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
             "trainer.val_before_train": "false",
             "trainer.test_freq": 0,
             "trainer.min_agreement": 0.9999,
+            "actor_rollout_ref.actor.entropy_coeff": 0.01,
             "actor_rollout_ref.actor.optim.lr": 1e-3,
             "actor_rollout_ref.actor.optim.lr_warmup_steps": 0,
         }

@@ -49,6 +49,7 @@ def main() -> None:
     arguments = parse_arguments()
     enter_environment()
     import torch
+    from omegaconf import OmegaConf
 
     from verl_socio.embedded import qwen2_5_vl
     from verl_socio.embedded.warm_start import card, folder
@@ -57,11 +58,16 @@ def main() -> None:
     from verl_socio.embedded.warm_start.scenes import shoot_all
     from verl_socio.embedded.warm_start.settings import Progress, Settings
     from verl_socio.embedded.warm_start.train import train
+    from verl_socio.recipes import Recipe
+    from verl_socio.train.settings import resolve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
     out = qwen2_5_vl.WEIGHTS if arguments.out is None else arguments.out
-    recipe = folder.embedded_recipe()
+    recipe, single = (
+        Recipe.from_config(OmegaConf.to_container(resolve("embedded", [f"recipe=embedded/{name}"]).recipe))
+        for name in ("socioreasoner", "one_stage")
+    )
     settings = Settings()
 
     def report(progress: Progress) -> None:
@@ -72,9 +78,9 @@ def main() -> None:
     how = None
     if not arguments.measure_only:
         shots = shoot_all(arguments.scenes, seed=0, workers=len(os.sched_getaffinity(0)))
-        model, chat = folder.fresh(recipe, arguments.seed)
+        model, chat = folder.fresh([recipe, single], arguments.seed)
         checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
-        taken = train(model, RowMaker(chat, recipe), shots, settings, arguments.seed, report, checkpoints)
+        taken = train(model, RowMaker(chat, recipe, single), shots, settings, arguments.seed, report, checkpoints)
         folder.save(model, chat, out)
         how = card.Run(arguments.scenes, arguments.seed, settings, taken)
     # The model as it was written: rounded weights, read back.

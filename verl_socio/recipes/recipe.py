@@ -26,6 +26,7 @@ class Stage:
         images: What is shown, in this order: "map", "satellite".
         feedback: Draw the boxes and the mask of the stage before onto the images.
         prompt: The text under the images.
+        points: How many points an item shall have, for the prompt; the reward has its own idea of it (`point_count`).
         grammar: How the answer is written.
         segment_with: What of the answer is sent to the segmenter: "boxes", "points" or both.
         reward: The terms that score this stage.
@@ -38,6 +39,7 @@ class Stage:
     grammar: Grammar
     segment_with: tuple[str, ...]
     reward: RewardSpec
+    points: int = 2
 
     def __post_init__(self) -> None:
         """Check the stage.
@@ -52,11 +54,15 @@ class Stage:
         if not self.segment_with or not set(self.segment_with) <= {"boxes", "points"}:
             rule = "must be boxes, points or both"
             raise invalid(f"{where}.segment_with", self.segment_with, rule, "name what the segmenter gets")
+        if self.points < 1:
+            raise invalid(f"{where}.points", self.points, "must be 1 or more", "raise it")
         self.prompt.try_out(self.images)
 
     def ask(self, *, question: str, previous: str, size_wh: tuple[float, float]) -> str:
         """The prompt's text; arguments as for `Template.__call__`, which is told what this stage shows."""
-        return self.prompt(question=question, images=self.images, previous=previous, size_wh=size_wh)
+        return self.prompt(
+            question=question, images=self.images, previous=previous, points=self.points, size_wh=size_wh
+        )
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,7 @@ def _stage(name: str, config: Any) -> Stage:
         grammar=_build(Grammar, f"{where}.grammar", config.get("grammar") or {}),
         segment_with=_of_kind(f"{where}.segment_with", config.get("segment_with", ["boxes"]), tuple[str, ...]),
         reward=_reward(f"{where}.reward", config.get("reward") or {}),
+        points=_of_kind(f"{where}.points", config.get("points", 2), int),
     )
 
 

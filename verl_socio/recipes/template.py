@@ -15,8 +15,9 @@ from verl_socio.errors import invalid
 PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
 
 # question: what to find. pictures: what is shown, in order. previous: the answer of the stage before, as that stage's
-# grammar writes it, in the model's coordinates. width, height: the extent of the model's coordinates.
-PLACEHOLDERS = frozenset({"question", "pictures", "previous", "width", "height"})
+# grammar writes it, in the model's coordinates. points: how many points an item shall have. width, height: the extent
+# of the model's coordinates.
+PLACEHOLDERS = frozenset({"question", "pictures", "previous", "points", "width", "height"})
 _PICTURE_NAMES = {"map": "map", "satellite": "satellite image"}
 # What expressions of a template can raise: an attribute of nothing, a division by zero, a word as a number.
 _UNFILLABLE = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -86,7 +87,7 @@ class Template:
             ValueError: An expression of the template fails, such as a second picture where one is shown.
         """
         try:
-            self(question="School", images=images, previous="[]", size_wh=(100.0, 100.0))
+            self(question="School", images=images, previous="[]", points=2, size_wh=(100.0, 100.0))
         except _UNFILLABLE as error:
             rule = f"must fill in without an error for {', '.join(images)} ({type(error).__name__}: {error})"
             raise invalid(self.name, self.source, rule, "write plain placeholders such as {{ question }}") from error
@@ -95,13 +96,16 @@ class Template:
         """Whether the template names `placeholder`."""
         return placeholder in meta.find_undeclared_variables(_ENVIRONMENT.parse(self.source))
 
-    def __call__(self, *, question: str, images: Sequence[str], previous: str, size_wh: tuple[float, float]) -> str:
+    def __call__(
+        self, *, question: str, images: Sequence[str], previous: str, points: int, size_wh: tuple[float, float]
+    ) -> str:
         """Fill the template in.
 
         Args:
             question: What is asked for.
             images: What is shown, in order: "map", "satellite".
             previous: The answer of the stage before as text; "" in the first stage.
+            points: How many points an item shall have.
             size_wh: Extent of the model's coordinates.
 
         Returns:
@@ -110,7 +114,7 @@ class Template:
         width, height = (f"{side:g}" for side in size_wh)
         pictures = [_PICTURE_NAMES[image] for image in images]
         return self._compiled.render(
-            question=question, pictures=pictures, previous=previous, width=width, height=height
+            question=question, pictures=pictures, previous=previous, points=points, width=width, height=height
         )
 
     def __reduce__(self) -> tuple[type[Template], tuple[str, str]]:

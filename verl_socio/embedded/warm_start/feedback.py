@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from verl_socio.embedded.warm_start.aim import spread
 from verl_socio.embedded.warm_start.scenes import Shot, Spot
 from verl_socio.geometry import box_iou
 
@@ -50,9 +51,9 @@ def likely_mask(shot: Shot, boxes_xyxy: np.ndarray, rng: np.random.Generator) ->
 
 
 def points_for(
-    boxes_xyxy: np.ndarray, spots: Sequence[Spot], mask_hw: np.ndarray, cells_hw: np.ndarray
+    boxes_xyxy: np.ndarray, spots: Sequence[Spot], mask_hw: np.ndarray, cells_hw: np.ndarray, count: int
 ) -> list[np.ndarray]:
-    """Two points (2, 2) for each box: on those parts of the place it means that the mask covers least."""
+    """Points (count, 2) for each box: on those parts of the place it means that the mask covers least."""
     if not len(boxes_xyxy):
         return []
     truths_xyxy = np.stack([spot.box_xyxy for spot in spots])
@@ -61,10 +62,9 @@ def points_for(
     meant = np.argmax(overlap - 1e-3 * apart, axis=1)
     found = []
     for place in meant.tolist():
-        spot = spots[place]
-        covered = [round(2 * float(mask_hw[cells_hw == cell].mean())) for cell in spot.cells]
-        chosen = sorted(range(len(covered)), key=lambda index: (covered[index], index))[:2]
-        found.append(spot.points_xy[sorted(chosen)])
+        parts = [cells_hw == cell for cell in spots[place].cells]
+        # Python sorts stably: among parts that are covered alike, the one with the sign comes first.
+        found.append(spread(sorted(parts, key=lambda part_hw: round(2 * float(mask_hw[part_hw].mean()))), count))
     return found
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, Qwen2_5_VLForConditionalGeneration
 
@@ -15,26 +15,15 @@ from verl_socio.embedded.tokenizer import train_tokenizer
 from verl_socio.embedded.warm_start.texts import corpus
 from verl_socio.recipes import Recipe
 
-_RECIPE = Path(__file__).resolve().parents[3] / "configs" / "recipe" / "socioreasoner.yaml"
 
-
-def embedded_recipe() -> Recipe:
-    """The two-stage recipe with the embedded model's short prompts."""
-    config = OmegaConf.to_container(OmegaConf.load(_RECIPE))
-    assert isinstance(config, dict)
-    for name, stage in config["stages"].items():
-        stage["prompt"] = f"embedded_{name}.jinja"
-    return Recipe.from_config(config)
-
-
-def fresh(recipe: Recipe, seed: int) -> tuple[Qwen2_5_VLForConditionalGeneration, ChatModel]:
+def fresh(recipes: Sequence[Recipe], seed: int) -> tuple[Qwen2_5_VLForConditionalGeneration, ChatModel]:
     """A model with random weights and its processor, whose tokenizer knows the city's words.
 
     Args:
-        recipe: Prompts and answer formats to learn the tokens of.
+        recipes: Prompts and answer formats to learn the tokens of.
         seed: Seed of the weights; the global generator is not moved.
     """
-    tokenizer = train_tokenizer(corpus(recipe))
+    tokenizer = train_tokenizer(corpus(recipes))
     config = qwen2_5_vl.configuration(tokenizer)
     return qwen2_5_vl.random_model(tokenizer, seed), ChatModel(qwen2_5_vl.processor(tokenizer), config.model_type)
 

@@ -15,12 +15,14 @@ from verl_socio.embedded.warm_start import texts
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
 from verl_socio.embedded.warm_start.scenes import Shot
 from verl_socio.episode import Turn
-from verl_socio.recipes import Recipe
+from verl_socio.recipes import Recipe, Stage
 from verl_socio.render import draw_feedback
 
 UNIT_WEIGHT = 0.25
 TEXT_WEIGHT = 0.5
 MOST_PLACES = 3
+# How many points the second stage is asked for, drawn evenly from these.
+POINTS = (1, 2, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class RowMaker:
 
     Args:
         chat: The model's tokenizer and template.
-        recipe: Stages with prompts and grammars.
+        recipe: Two stages with prompts and grammars.
+        single: One stage, for boxes and points at once.
     """
 
-    def __init__(self, chat: ChatModel, recipe: Recipe) -> None:
+    def __init__(self, chat: ChatModel, recipe: Recipe, single: Recipe) -> None:
         self.chat = chat
         self.recipe = recipe
+        self.single = single
         self._digits = {chat.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)}
 
     def captions(self, shot: Shot, with_boxes: bool, most: int, rng: np.random.Generator) -> Row:
@@ -78,37 +82,87 @@ class RowMaker:
 
     def localise(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
         """Questions and answers of the first stage."""
-        stage = self.recipe.stages[0]
-        asked = [(text, places) for text, places in shot.questions().items() if len(places) <= MOST_PLACES]
-        images = self._images(shot, 0)
-        size_wh = images[0].size
-        chosen = _some(asked, most, rng)
-        prompts = [self._text(images, stage.ask(question=text, previous="", size_wh=size_wh)) for text, _ in chosen]
-        head = _common(prompts)
-        pairs = []
-        for prompt, (_, places) in zip(prompts, chosen, strict=True):
-            spots = [shot.spots[place] for place in places]
-            answer = describe(texts.boxes(np.stack([spot.box_xyxy for spot in spots])), stage.grammar)
-            pairs.append((prompt[len(head) :], texts.reply(texts.marks(spots), answer)))
-        return self._row(images, head, pairs)
+        return self._answers(shot, self.recipe.stages[0], most, rng)
+
+    def one_stage(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
+        """Questions and answers with boxes and points at once."""
+        return self._answers(shot, self._with_points(self.single.stages[0], rng), most, rng)
 
     def refine(self, shot: Shot, rng: np.random.Generator, repeat_weight: float = 0.0) -> Row:
         """One question and answer of the second stage, on top of a first answer that may be wrong."""
-        first, stage = self.recipe.stages
-        asked = [(text, places) for text, places in shot.questions().items() if len(places) <= MOST_PLACES]
-        text, places = asked[int(rng.integers(len(asked)))]
-        spots = [shot.spots[place] for place in places]
+        ((text, places),) = self._asked(shot, 1, rng)
         boxes_xyxy = first_answer(shot, places, rng)
         mask_hw = likely_mask(shot, boxes_xyxy, rng)
         images = [draw_feedback(image, boxes_xyxy, mask_hw, self.recipe.feedback) for image in self._images(shot, 1)]
+        prompt, said = self._refined(shot, text, places, boxes_xyxy, mask_hw, images, rng)
+        return self._repeating(self._row(images, prompt, [("", said)]), repeat_weight)
+
+    def repeat(self, shot: Shot, most: int, rng: np.random.Generator, repeat_weight: float = 0.0) -> Row:
+        """Questions and answers of the second stage on plain images: many first answers to be repeated, none drawn."""
+        images = self._images(shot, 1)
+        nothing_hw = np.zeros(shot.cells_hw.shape, dtype=bool)
+        pairs = []
+        for text, places in self._asked(shot, most, rng):
+            boxes_xyxy = first_answer(shot, places, rng)
+            pairs.append(self._refined(shot, text, places, boxes_xyxy, nothing_hw, images, rng))
+        head = _common([prompt for prompt, _ in pairs])
+        cut = [(prompt[len(head) :], said) for prompt, said in pairs]
+        return self._repeating(self._row(images, head, cut), repeat_weight)
+
+    def _answers(self, shot: Shot, stage: Stage, most: int, rng: np.random.Generator) -> Row:
+        images = self._images(shot, 0)
+        asked = self._asked(shot, most, rng)
+        prompts = [
+            self._text(images, stage.ask(question=text, previous="", size_wh=images[0].size)) for text, _ in asked
+        ]
+        head = _common(prompts)
+        nothing_hw = np.zeros(shot.cells_hw.shape, dtype=bool)
+        pairs = []
+        for prompt, (_, places) in zip(prompts, asked, strict=True):
+            spots = [shot.spots[place] for place in places]
+            boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
+            said = texts.boxes(boxes_xyxy)
+            if "points" in stage.segment_with:
+                points_xy = points_for(boxes_xyxy, spots, nothing_hw, shot.cells_hw, stage.points)
+                said = texts.pointed(boxes_xyxy, points_xy)
+            pairs.append((prompt[len(head) :], texts.reply(texts.marks(spots), describe(said, stage.grammar))))
+        return self._row(images, head, pairs)
+
+    def _refined(
+        self,
+        shot: Shot,
+        text: str,
+        places: Sequence[int],
+        boxes_xyxy: np.ndarray,
+        mask_hw: np.ndarray,
+        images: Sequence[Image.Image],
+        rng: np.random.Generator,
+    ) -> tuple[str, str]:
+        """A prompt of the second stage and its answer."""
+        first, second = self.recipe.stages
+        stage = self._with_points(second, rng)
+        spots = [shot.spots[place] for place in places]
         told = describe(texts.boxes(boxes_xyxy), first.grammar)
         prompt = self._text(images, stage.ask(question=text, previous=told, size_wh=images[0].size))
-        points_xy = points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw)
+        points_xy = points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw, stage.points)
         answer = describe(texts.pointed(boxes_xyxy, points_xy), stage.grammar)
-        row = self._row(images, prompt, [("", texts.reply(texts.marks(spots), answer))])
-        ((ids, weights),) = row.tails
-        repeated = zip(weights, self._in_boxes(ids), strict=True)
-        return replace(row, tails=((ids, tuple(weight + repeat_weight * inside for weight, inside in repeated)),))
+        return prompt, texts.reply(texts.marks(spots), answer)
+
+    def _repeating(self, row: Row, weight: float) -> Row:
+        """The row with more loss weight on the digits of boxes."""
+        tails = []
+        for ids, weights in row.tails:
+            inside = self._in_boxes(ids)
+            more = ((old + weight * found if old else old) for old, found in zip(weights, inside, strict=True))
+            tails.append((ids, tuple(more)))
+        return replace(row, tails=tuple(tails))
+
+    def _asked(self, shot: Shot, most: int, rng: np.random.Generator) -> list[tuple[str, tuple[int, ...]]]:
+        asked = [(text, places) for text, places in shot.questions().items() if len(places) <= MOST_PLACES]
+        return _some(asked, most, rng)
+
+    def _with_points(self, stage: Stage, rng: np.random.Generator) -> Stage:
+        return replace(stage, points=int(rng.choice(POINTS)))
 
     def _images(self, shot: Shot, stage: int) -> list[Image.Image]:
         pictures = {"map": shot.map_hw3, "satellite": shot.satellite_hw3}

@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from verl_socio.city import Scene, draw_sample
 from verl_socio.city.catalog import KINDS, MARKERS, PLACE_FUNCTIONS
@@ -26,15 +25,13 @@ class Spot:
         look: Indices of its function, kind and marker in the catalogue: the colours and the shape of its icon.
         box_xyxy: (4,) half-open box of its mask.
         marks_xy: (P, 2) the icon, then the dots: one mark in each of its parts.
-        points_xy: (Q, 2) where to point: the innermost pixel of each part, or of each half of an only part.
-        cells: (Q,) numbers in `Shot.cells_hw` of the parts that the points are in.
+        cells: (P,) numbers in `Shot.cells_hw` of its parts, in the order of the marks.
     """
 
     texts: tuple[str, str, str]
     look: tuple[int, int, int]
     box_xyxy: np.ndarray
     marks_xy: np.ndarray
-    points_xy: np.ndarray
     cells: np.ndarray
 
 
@@ -71,10 +68,8 @@ class Shot:
         for spot in self.spots:
             x1, y1, x2, y2 = spot.box_xyxy
             box_xyxy = np.array([width - x2, y1, width - x1, y2])
-            marks_xy, points_xy = (
-                np.stack([width - 1 - xy[:, 0], xy[:, 1]], axis=1) for xy in (spot.marks_xy, spot.points_xy)
-            )
-            spots.append(replace(spot, box_xyxy=box_xyxy, marks_xy=marks_xy, points_xy=points_xy))
+            marks_xy = np.stack([width - 1 - spot.marks_xy[:, 0], spot.marks_xy[:, 1]], axis=1)
+            spots.append(replace(spot, box_xyxy=box_xyxy, marks_xy=marks_xy))
         flipped = (picture[:, ::-1] for picture in (self.map_hw3, self.satellite_hw3, self.cells_hw))
         map_hw3, satellite_hw3, cells_hw = flipped
         return Shot(map_hw3, satellite_hw3, cells_hw, tuple(spots), self.asked)
@@ -115,9 +110,6 @@ def _spot(scene: Scene, number: int, cells_hw: np.ndarray) -> Spot:
     marks_xy = np.clip(np.rint([sign.icon_xy, *sign.dots_xy]).astype(int), 0, np.array(scene.size_wh) - 1)
     parts = range(first, first + len(place.plot.parts))
     cells = [_nearest_cell(cells_hw, xy, parts) for xy in marks_xy]
-    masks = [cells_hw == cell for cell in cells]
-    if len(masks) == 1:
-        cells, masks = cells * 2, _halves(masks[0])
     return Spot(
         texts=(sign.name, sign.place_class.name, sign.place_class.function.name),
         look=(
@@ -127,7 +119,6 @@ def _spot(scene: Scene, number: int, cells_hw: np.ndarray) -> Spot:
         ),
         box_xyxy=box_xyxy,
         marks_xy=marks_xy,
-        points_xy=np.array([_centre(mask_hw) for mask_hw in masks]),
         cells=np.array(cells),
     )
 
@@ -139,22 +130,3 @@ def _nearest_cell(cells_hw: np.ndarray, xy: np.ndarray, choices: Sequence[int]) 
         rows, columns = np.nonzero(cells_hw == cell)
         distances.append(np.min(np.hypot(columns - xy[0], rows - xy[1])))
     return choices[int(np.argmin(distances))]
-
-
-def _halves(mask_hw: np.ndarray) -> list[np.ndarray]:
-    """A part cut in two across its long side."""
-    pixels_yx = np.argwhere(mask_hw)
-    centred = pixels_yx - pixels_yx.mean(axis=0)
-    along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
-    halves = [np.zeros_like(mask_hw), np.zeros_like(mask_hw)]
-    for half, chosen in zip(halves, (along < 0, along >= 0), strict=True):
-        half[tuple(pixels_yx[chosen].T)] = True
-    return sorted(halves, key=lambda half: tuple(np.argwhere(half.T)[0]))
-
-
-def _centre(mask_hw: np.ndarray) -> tuple[int, int]:
-    """The pixel that is farthest from the mask's edge, (x, y)."""
-    window = ndimage.find_objects(mask_hw.astype(np.int8))[0]
-    depth_hw = ndimage.distance_transform_edt(np.pad(mask_hw[window], 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(np.argmax(depth_hw)), depth_hw.shape)
-    return window[1].start + int(x), window[0].start + int(y)

@@ -49,9 +49,8 @@ class Settings:
 
     phases: tuple[Phase, ...] = (
         Phase("marks", 1500, 0.45, 16),
-        Phase("boxes", 500, 0.7, 8),
-        Phase("answers", 600, None, 5, refinements=6, fall=150),
-        Phase("practice", 300, None, 4, refinements=10, fall=100, repeat_weight=2.0),
+        Phase("boxes", 1800, 0.7, 8),
+        Phase("answers", 1200, None, 5, refinements=6, fall=300, repeat_weight=1.0),
     )
     scenes: int = 8
     text_lr: float = 1e-3

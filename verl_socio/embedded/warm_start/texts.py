@@ -15,11 +15,12 @@ from verl_socio.recipes import Recipe
 _SYSTEM = "system\nYou are a helpful assistant.\nuser\nassistant"
 
 
-def corpus(recipe: Recipe) -> str:
+def corpus(recipes: Sequence[Recipe]) -> str:
     """The text that the tokenizer learns from: the city's words, the answers' form and the prompts.
 
     Repetitions are weights: every word of a class or a name becomes one token.
     """
+    stages = [stage for recipe in recipes for stage in recipe.stages]
     classes = [place_class.name for place_class in CLASSES]
     names = [f"{marker.word} {kind.word}" for marker in MARKERS for kind in KINDS]
     functions = [function.name for function in PLACE_FUNCTIONS]
@@ -27,10 +28,9 @@ def corpus(recipe: Recipe) -> str:
     pointed = Prompt((90, 12, 134, 56), ((100, 20), (120, 40)), (1, 1))
     answers = [
         "sign at 34, 56, dot at 12, 99; sign at 9, 8.",
-        describe([box, box], recipe.stages[0].grammar),
-        *(describe([pointed, pointed], stage.grammar) for stage in recipe.stages[1:]),
+        *(describe([pointed if stage.grammar.points else box] * 2, stage.grammar) for stage in stages),
     ]
-    prompts = [stage.ask(question="", previous="", size_wh=(140, 140)) for stage in recipe.stages]
+    prompts = [stage.ask(question="", previous="", size_wh=(140, 140)) for stage in stages]
     return "\n".join([*([_SYSTEM, *prompts] * 3), *answers * 10, *classes * 8, *names * 6, *functions * 12])
 
 

@@ -86,7 +86,7 @@ def _silence(model: Qwen2_5_VLForConditionalGeneration, maker: RowMaker, shots: 
     runner = _runner(model, maker)
     states = []
     for shot in shots[:_SILENCED]:
-        for row in (maker.localise(shot, 5, rng), maker.refine(shot, rng)):
+        for row in (maker.localise(shot, 5, rng), maker.one_stage(shot, 5, rng), maker.refine(shot, rng)):
             batch = collate([row], model.config.image_token_id)
             states.append(runner.read(batch, runner.see(batch.images))[0])
     with torch.enable_grad():
@@ -160,7 +160,7 @@ def _step(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss of one batch, and its parts: leading digits, all else, heads."""
     plain, drawn = batch[:scenes], batch[scenes:]
-    rows = [_row(maker, phase, shot, rng) for shot in plain]
+    rows = [_row(maker, phase, number, shot, rng) for number, shot in enumerate(plain)]
     image_token = runner.model.config.image_token_id
     parts = [collate(rows, image_token)]
     if drawn:
@@ -182,9 +182,14 @@ def _step(
     return total, each[leading].mean().detach(), each[~leading].mean().detach(), told.detach()
 
 
-def _row(maker: RowMaker, phase: Phase, shot: Shot, rng: np.random.Generator) -> Row:
+def _row(maker: RowMaker, phase: Phase, number: int, shot: Shot, rng: np.random.Generator) -> Row:
     if phase.name in ("marks", "boxes"):
         return maker.captions(shot, phase.name == "boxes", phase.questions, rng)
+    # Of four scenes, one is asked for points at once and one has first answers to repeat.
+    if number % 4 == 2:
+        return maker.one_stage(shot, phase.questions, rng)
+    if number % 4 == 3:
+        return maker.repeat(shot, phase.questions, rng, phase.repeat_weight)
     return maker.localise(shot, phase.questions, rng)
 
 
