@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 
 from verl_socio.answer import Prompt, Status, describe
@@ -35,7 +35,7 @@ def thousandths(size_wh: Sequence[int]) -> Frame:
 
 
 def recipe_with(**changes: object) -> Recipe:
-    return Recipe.from_config({**yaml.safe_load(SHIPPED.read_text(encoding="utf-8")), **changes})
+    return Recipe.from_config({**OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True), **changes})
 
 
 RECIPE = recipe_with()
@@ -248,7 +248,7 @@ def test_points_go_to_the_segmenter_where_the_stage_sends_them_and_only_those_on
 
 
 def test_points_stay_behind_where_the_stage_sends_boxes_only(make_scene) -> None:
-    config = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
     config["stages"]["refine"]["segment_with"] = ["boxes"]
     item = {"bbox_2d": [20, 20, 80, 80], "points": [[30, 30], [40, 40]]}
     segmenter = Noting()
@@ -259,7 +259,7 @@ def test_points_stay_behind_where_the_stage_sends_boxes_only(make_scene) -> None
 
 @pytest.mark.parametrize("points", ["[]", "[[500, 500]]"])
 def test_points_alone_ask_for_nothing_without_one_on_the_image(make_scene, points) -> None:
-    config = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
     config["stages"]["refine"]["segment_with"] = ["points"]
     text = f'<answer>[{{"bbox_2d": [20, 20, 80, 80], "points": {points}}}]</answer>'
     segmenter = Noting()
@@ -417,7 +417,7 @@ def test_without_a_target_there_is_a_result_but_no_reward(make_scene) -> None:
 
 
 def test_one_stage_is_an_episode_too(make_scene) -> None:
-    config = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
     del config["stages"]["refine"]
     scene = make_scene((140, 140), (20, 20, 80, 80))
     text = '<answer>[{"bbox_2d": [20, 20, 80, 80]}]</answer>'

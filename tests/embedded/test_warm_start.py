@@ -22,8 +22,9 @@ from verl_socio.embedded.warm_start.scenes import Shot, shoot_all
 from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings
 from verl_socio.embedded.warm_start.silence import placeholders, silence
 from verl_socio.embedded.warm_start.train import train
+from verl_socio.train.settings import shipped_recipe
 
-RECIPE = folder.embedded_recipe()
+RECIPE, SINGLE = (shipped_recipe(f"embedded/{name}") for name in ("socioreasoner", "one_stage"))
 Loaded = tuple[qwen2_5_vl.Qwen2_5_VLForConditionalGeneration, ChatModel]
 
 
@@ -34,7 +35,7 @@ def shots() -> list[Shot]:
 
 @pytest.fixture
 def fresh() -> Loaded:
-    return folder.fresh(RECIPE, seed=1)
+    return folder.fresh([RECIPE, SINGLE], seed=1)
 
 
 def all_rows(maker: RowMaker, shots: list[Shot]) -> list[Row]:
@@ -43,6 +44,8 @@ def all_rows(maker: RowMaker, shots: list[Shot]) -> list[Row]:
         maker.captions(shots[0], False, 3, rng),
         maker.captions(shots[1], True, 3, rng),
         maker.localise(shots[2], 3, rng),
+        maker.one_stage(shots[0], 3, rng),
+        maker.repeat(shots[1], 3, rng, repeat_weight=1.0),
         maker.refine(shots[3], rng),
     ]
 
@@ -51,7 +54,7 @@ def test_rows_that_share_their_images_give_the_logits_of_single_questions(fresh:
     model, chat = fresh
     processor = chat.processor.image_processor
     token = model.config.image_token_id
-    rows = all_rows(RowMaker(chat, RECIPE), shots)
+    rows = all_rows(RowMaker(chat, RECIPE, SINGLE), shots)
     batch = collate(rows, token)
     runner = Runner(model.eval(), processor.image_mean, processor.image_std, token)
     with torch.no_grad():
@@ -69,8 +72,9 @@ def test_rows_that_share_their_images_give_the_logits_of_single_questions(fresh:
 
 def test_a_row_reads_as_the_prompt_and_the_answer_in_one(fresh: Loaded, shots: list[Shot]) -> None:
     chat = fresh[1]
-    *_, localise, refine = all_rows(RowMaker(chat, RECIPE), shots)
-    for row, stage in ((localise, RECIPE.stages[0]), (refine, RECIPE.stages[1])):
+    rows = all_rows(RowMaker(chat, RECIPE, SINGLE), shots)[2:]
+    stages = (RECIPE.stages[0], SINGLE.stages[0], RECIPE.stages[1], RECIPE.stages[1])
+    for row, stage in zip(rows, stages, strict=True):
         for ids, weights in row.tails:
             whole = [*row.prefix, *ids]
             assert chat.tokenizer(chat.tokenizer.decode(whole))["input_ids"] == whole
@@ -92,11 +96,12 @@ def test_first_answers_lie_in_the_image_and_points_on_the_place(shots: list[Shot
     mask_hw = likely_mask(shot, boxes_xyxy, rng)
     assert mask_hw.shape == (height, width)
     spots = [shot.spots[place] for place in places]
-    for points_xy in points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw):
-        cells = shot.cells_hw[points_xy[:, 1], points_xy[:, 0]]
-        meant = [spot for spot in spots if set(cells) <= set(spot.cells)]
-        assert meant and len(np.unique(points_xy, axis=0)) == 2
-        assert len(set(cells)) == min(2, len(set(meant[0].cells)))
+    for count in (1, 2, 3):
+        for points_xy in points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw, count):
+            cells = shot.cells_hw[points_xy[:, 1], points_xy[:, 0]]
+            meant = [spot for spot in spots if set(cells) <= set(spot.cells)]
+            assert meant and len(np.unique(points_xy, axis=0)) == count
+            assert len(set(cells)) == min(count, len(meant[0].cells))
 
 
 def test_a_mirrored_scene_is_the_same_scene_mirrored(shots: list[Shot]) -> None:
@@ -104,8 +109,8 @@ def test_a_mirrored_scene_is_the_same_scene_mirrored(shots: list[Shot]) -> None:
         mirrored = shot.mirrored()
         assert np.array_equal(mirrored.map_hw3[:, ::-1], shot.map_hw3)
         for spot, other in zip(shot.spots, mirrored.spots, strict=True):
-            x, y = other.points_xy.T
-            assert np.array_equal(mirrored.cells_hw[y, x], spot.cells)
+            x1, y1, x2, y2 = other.box_xyxy
+            assert np.isin(spot.cells, mirrored.cells_hw[y1:y2, x1:x2]).all()
         again = mirrored.mirrored()
         for spot, other in zip(shot.spots, again.spots, strict=True):
             for field in dataclasses.fields(spot):
@@ -138,9 +143,9 @@ def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list
     for stopped_after in (None, 0, 1):
         if stopped_after is not None:
             (tmp_path / f"{stopped_after + 1}_{phases[stopped_after + 1].name}.safetensors").unlink()
-        model, chat = folder.fresh(RECIPE, seed=1)
+        model, chat = folder.fresh([RECIPE, SINGLE], seed=1)
         seen: list[Progress] = []
-        taken = train(model, RowMaker(chat, RECIPE), shots, settings, 0, seen.append, tmp_path)
+        taken = train(model, RowMaker(chat, RECIPE, SINGLE), shots, settings, 0, seen.append, tmp_path)
         assert {name: each.steps for name, each in taken.items()} == {"marks": 12, "boxes": 1, "answers": 2}, (
             "the second phase is enough at once"
         )

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from omegaconf import OmegaConf
 
 from verl_socio.engine.rows import session_of
@@ -44,7 +43,7 @@ def trainer(request: pytest.FixtureRequest) -> Any:
     from verl_socio.engine.trainer import EpisodeTrainer
 
     trainer = object.__new__(EpisodeTrainer)
-    trainer._recipe = Recipe.from_config(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
+    trainer._recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True))
     trainer.config = OmegaConf.create(
         {
             "algorithm": {

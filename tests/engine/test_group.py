@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from verl_socio.answer import Prompt
 from verl_socio.chat import Encoded
@@ -26,7 +26,7 @@ ANSWERS = [[14, 10, 34, 30], [5, 10, 25, 30], [40, 5, 60, 20], None]
 
 
 def recipe(num_stages: int = 2) -> Recipe:
-    config = yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
     for number in range(3, num_stages + 1):
         config["stages"][f"stage_{number}"] = config["stages"]["refine"]
     return Recipe.from_config({**config, "refine_from": "best"})

@@ -2,7 +2,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
-import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 
 from verl_socio.data import load_samples
@@ -18,7 +18,7 @@ EXACT = '<think></think><answer>[{"bbox_2d": [5, 10, 25, 30], "points": [[7, 12]
 
 
 def group_of(data: Path, chat, *texts: str) -> Group:
-    recipe = Recipe.from_config(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
+    recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True))
     segmenter = BoxSegmenter()
     group = Group(Host(recipe, chat, segmenter), size=len(texts))
     scene = Scene.load(load_samples(str(data), "train")[0], with_target=True)

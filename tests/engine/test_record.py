@@ -1,7 +1,7 @@
 import asyncio
 from pathlib import Path
 
-import yaml
+from omegaconf import OmegaConf
 
 from verl_socio.data import load_samples
 from verl_socio.engine.metrics import stage_metrics
@@ -19,7 +19,7 @@ def episode_of(data: Path, *texts: str) -> Episode:
         return Reply(texts[turn.stage])
 
     scene = Scene.load(load_samples(str(data), "train")[0], with_target=True)
-    recipe = Recipe.from_config(yaml.safe_load(SHIPPED.read_text(encoding="utf-8")))
+    recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True))
     segmenter = BoxSegmenter()
     return asyncio.run(run_episode(scene, recipe, generate=generate, segmenter=segmenter, frame_of=Frame.of_image))
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from verl_socio.answer import Grammar, parse
 from verl_socio.data import Sample, load_samples
@@ -18,7 +17,7 @@ from verl_socio.geometry import Frame
 from verl_socio.metrics import MaskScore
 from verl_socio.recipes import Recipe
 from verl_socio.segment.box_segmenter import BoxSegmenter
-from verl_socio.train.settings import CONFIGS
+from verl_socio.train.settings import shipped_recipe
 
 
 class Scripted:
@@ -78,7 +77,7 @@ def row_of() -> Callable[[str], SampleRow]:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return Recipe.from_config(OmegaConf.to_container(OmegaConf.load(CONFIGS / "recipe" / "socioreasoner.yaml")))
+    return shipped_recipe("socioreasoner")
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from verl_socio.answer import Grammar, Prompt, Status, describe, parse
 from verl_socio.recipes import Recipe
@@ -18,7 +18,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "configs" / "recipe").glob("*.yaml
 
 def plain() -> dict[str, Any]:
     """The shipped two-stage recipe as a user edits it."""
-    config = yaml.safe_load((RECIPES[0].parent / "socioreasoner.yaml").read_text(encoding="utf-8"))
+    config = OmegaConf.to_container(OmegaConf.load(RECIPES[0].parent / "socioreasoner.yaml"), resolve=True)
     assert isinstance(config, dict)
     return config
 
@@ -35,14 +35,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_built(path: Path) -> None:
-    recipe = Recipe.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     assert recipe.name == path.stem
     assert all(stage.reward.terms for stage in recipe.stages)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_example_in_a_prompt_is_written_as_its_grammar_reads_it(path: Path) -> None:
-    recipe = Recipe.from_config(yaml.safe_load(path.read_text(encoding="utf-8")))
+    recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(path), resolve=True))
     for stage in recipe.stages:
         text = stage.ask(question="Zoo", previous="[]", size_wh=(140, 140))
         example = text[text.rindex("<think>") :]

@@ -11,12 +11,12 @@ BOTH = ("map", "satellite")
 
 
 def fill(template: Template, question: str = "Zoo", previous: str = "[]", images=BOTH, size_wh=(252, 140)) -> str:
-    return template(question=question, images=images, previous=previous, size_wh=size_wh)
+    return template(question=question, images=images, previous=previous, points=3, size_wh=size_wh)
 
 
 def test_placeholders_are_filled_in() -> None:
-    template = Template("{{ width }} x {{ height }}: {{ question }} after {{ previous }}")
-    assert fill(template, "Zoo", '[{"a": 1}]') == '252 x 140: Zoo after [{"a": 1}]'
+    template = Template("{{ width }} x {{ height }}: {{ question }} after {{ previous }}, {{ points }} points")
+    assert fill(template, "Zoo", '[{"a": 1}]') == '252 x 140: Zoo after [{"a": 1}], 3 points'
 
 
 def test_a_question_is_words_and_never_a_template() -> None:

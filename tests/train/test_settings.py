@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_socio.recipes import Recipe, Template
 from verl_socio.segment import SegmenterConfig
 from verl_socio.train import settings as module
-from verl_socio.train.settings import CONFIGS, ROOT, names, resolve, shown
+from verl_socio.train.settings import CONFIGS, ROOT, names, resolve, shipped_recipe, shown
 
 OVERRIDE = re.compile(r"[~+]{0,2}[a-z_][\w.]*=\S+")
 # A command line of this project in a script, a comment or a text: what is started, and the rest of the line.
@@ -24,7 +23,7 @@ PARTS = ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm")
 
 def configs_of_kind() -> dict[str, str]:
     """Every YAML below configs/, and what kind it is."""
-    kinds = {"recipe": "recipe", "evaluate": "evaluation", ".": "run"}
+    kinds = {"recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", ".": "run"}
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         relative = path.relative_to(CONFIGS)
@@ -46,15 +45,11 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
     return found
 
 
-def read(name: str) -> object:
-    return yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
-
-
 @pytest.mark.parametrize(("name", "kind"), configs_of_kind().items())
 def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: str, kind: str) -> None:
     stem = Path(name).stem
     if kind == "recipe":
-        assert Recipe.from_config(read(name)).name == stem
+        assert shipped_recipe(name.removeprefix("recipe/").removesuffix(".yaml")).name == stem
     elif kind == "evaluation":
         from verl_socio.evaluate.settings import resolve as resolve_evaluation
 

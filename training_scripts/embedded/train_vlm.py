@@ -49,7 +49,6 @@ def main() -> None:
     arguments = parse_arguments()
     enter_environment()
     import torch
-    from omegaconf import OmegaConf
 
     from verl_socio.embedded import qwen2_5_vl
     from verl_socio.embedded.warm_start import card, folder
@@ -58,16 +57,12 @@ def main() -> None:
     from verl_socio.embedded.warm_start.scenes import shoot_all
     from verl_socio.embedded.warm_start.settings import Progress, Settings
     from verl_socio.embedded.warm_start.train import train
-    from verl_socio.recipes import Recipe
-    from verl_socio.train.settings import resolve
+    from verl_socio.train.settings import shipped_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
     out = qwen2_5_vl.WEIGHTS if arguments.out is None else arguments.out
-    recipe, single = (
-        Recipe.from_config(OmegaConf.to_container(resolve("embedded", [f"recipe=embedded/{name}"]).recipe))
-        for name in ("socioreasoner", "one_stage")
-    )
+    recipe, single = (shipped_recipe(f"embedded/{name}") for name in ("socioreasoner", "one_stage"))
     settings = Settings()
 
     def report(progress: Progress) -> None:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from verl_socio.errors import invalid
+from verl_socio.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -140,6 +141,18 @@ def _fill_in(config: DictConfig, name: str, overrides: Sequence[str]) -> None:
         config.trainer.n_gpus_per_node = torch.cuda.device_count()
     if OmegaConf.is_missing(config.data, "train_files"):
         raise invalid("data.train_files", None, "must be set", "add data.train_files=DIR to the command")
+
+
+def shipped_recipe(name: str) -> Recipe:
+    """A recipe of `configs/recipe/` by its name, such as `socioreasoner` or `embedded/one_stage`.
+
+    Raises:
+        ValueError: There is no such recipe, or it breaks a rule.
+    """
+    overrides = [f"recipe={name}"]
+    with _explained(overrides, HydraException, OmegaConfBaseException):
+        config = _composed("train", overrides)
+    return Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
 
 
 def shown(config: DictConfig) -> str:
