@@ -58,6 +58,7 @@ def test_a_stages_numbers_are_means_over_its_rows() -> None:
         "refine/boxes": 1.0,
         "refine/parse_failure": pytest.approx(1 / 3),
         "refine/giou": pytest.approx((0.5 + 0 + 1) / 3),
+        "refine/giou_error": pytest.approx(np.sqrt(1 / 6 / 3)),
         "refine/ciou": pytest.approx(80 / 150),
         "refine/f1": pytest.approx(4 / 6),
         "refine/reward_std": pytest.approx(np.sqrt(2 / 3)),

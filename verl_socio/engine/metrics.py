@@ -42,8 +42,9 @@ def stage_metrics(name: str, records: Sequence[Mapping[str, float]], groups: Seq
         groups: The question of each row.
 
     Returns:
-        Means of every number in the records; `ciou`, `giou` (each in 0..1); `reward_std`; and `zero_variance_groups`,
-        the share of questions whose rewards are all equal, which teach nothing.
+        Means of every number in the records; `ciou`, `giou`, `f1` (each in 0..1); `giou_error`, the standard error of
+        giou; `reward_std`; and `zero_variance_groups`, the share of questions whose rewards are all equal, which teach
+        nothing.
     """
     rewards: dict[str, list[float]] = {}
     for record, group in zip(records, groups, strict=True):
@@ -55,6 +56,7 @@ def stage_metrics(name: str, records: Sequence[Mapping[str, float]], groups: Seq
         counted: dict[str, Any] = {name: kind(record[name]) for name, kind in overlap.items()}
         score.add(MaskScore(**counted))
     summary |= {name: value for name, value in score.compute().items() if name != "n"}
+    summary["giou_error"] = float(np.std([record["iou"] for record in records]) / np.sqrt(len(records)))
     summary["reward_std"] = float(np.std([record["reward"] for record in records]))
     summary["zero_variance_groups"] = float(np.mean([np.ptp(values) == 0 for values in rewards.values()]))
     return {f"{name}/{key}": value for key, value in summary.items()}

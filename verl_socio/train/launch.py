@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from verl_socio.checkpoints import newest_whole, step_of
+from verl_socio.train.gain import gain_table
 from verl_socio.train.prepare import prepare
 from verl_socio.train.progress import MetricsFollower
 from verl_socio.train.run_folder import claim
@@ -49,6 +50,8 @@ def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
         return
     _start(config, folder, total)
     done = newest_whole(Path(config.trainer.default_local_dir))
+    if (table := gain_table(folder / "metrics", list(config.recipe.stages))) is not None:
+        console.print(table)
     if done is not None:
         console.print(f"Checkpoint: {done}\nNext: python training_scripts/model_merger.py", soft_wrap=True)
 
