@@ -17,15 +17,19 @@ from verl_socio.embedded.warm_start.scenes import Shot
 # Function, kind and marker of an icon and function of a dot, in each patch; 0 for none.
 _CLASSES = (len(PLACE_FUNCTIONS) + 1, len(KINDS) + 1, len(MARKERS) + 1, len(PLACE_FUNCTIONS) + 1)
 _PATCHES = MERGE_SIZE**2
+# Steps in which the heads tell where a box ends, over a side of the image: about half a digit of ten pixels.
+_STEPS = 32
 
 
 class Heads(nn.Module):
     """Read-outs of the visual tokens: of icons and dots on the map, of cells on the satellite.
 
     Those of the patches are linear. A further one asks each token of the map for the words of its icons by their
-    similarity to the words' own embeddings, so that attention by similarity finds an icon from its word. The last
-    tells a token's row and column half-way through the text layers: values in attention carry no positions, so a model
-    that has not found them by itself can look but not tell where it looks.
+    similarity to the words' own embeddings, so that attention by similarity finds an icon from its word. The others are
+    read half-way through the text layers, where both images have met. They tell a token's row and column: values in
+    attention carry no positions, so a model that has not found them by itself can look but not tell where it looks. And
+    they tell where boxes end, on the satellite those of cells, at an icon that of its place: what an answer has to say
+    is then there to be looked up.
 
     Args:
         width: Width of the visual tokens and of the text layers.
@@ -37,6 +41,8 @@ class Heads(nn.Module):
         super().__init__()
         self._grid_hw = grid_hw
         self.places = nn.Linear(width, sum(grid_hw))
+        self.ends_of_cells = nn.Linear(width, _PATCHES * 4 * _STEPS)
+        self.ends_of_places = nn.Linear(width, 4 * _STEPS)
         self._words = torch.tensor([token for family in words for names in family for token in names])
         counts = [len(names) for family in words for names in family]
         self._meanings = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
@@ -91,6 +97,24 @@ class Heads(nn.Module):
             for said, true in ((said_rows, rows), (said_columns, columns))
         )
 
+    def ends_loss(
+        self, map_tokens: torch.Tensor, satellite_tokens: torch.Tensor, shots: Sequence[Shot]
+    ) -> torch.Tensor:
+        """Mean loss of telling where cells and places end.
+
+        Args:
+            map_tokens: (N, tokens, width) of the maps, half-way through the text layers.
+            satellite_tokens: (N, tokens, width) of the satellite images, likewise.
+            shots: The N scenes they show.
+        """
+        cells = torch.from_numpy(np.stack([_ends_of_cells(shot) for shot in shots]))
+        said = self.ends_of_cells(satellite_tokens).unflatten(-1, (_PATCHES, 4, _STEPS))
+        total = functional.cross_entropy(said.flatten(0, 3), cells.flatten(), ignore_index=-1)
+        tokens, ends = zip(*(_ends_of_places(shot, self._grid_hw) for shot in shots), strict=True)
+        icons = torch.cat([seen[where] for seen, where in zip(map_tokens, tokens, strict=True)])
+        said = self.ends_of_places(icons).unflatten(-1, (4, _STEPS))
+        return total + functional.cross_entropy(said.flatten(0, 1), torch.cat(ends).flatten())
+
     def _named(self, tokens: torch.Tensor, labels: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Loss of telling which words belong to a token's icons."""
         width = tokens.shape[-1]
@@ -116,6 +140,34 @@ def words_of(encode: Callable[[str], Sequence[int]]) -> list[list[list[int]]]:
     kinds = [[int(encode(f" {kind.word}")[0])] for kind in KINDS]
     markers = [[int(encode(marker.word)[0])] for marker in MARKERS]
     return [functions, kinds, markers]
+
+
+def _steps(ends: np.ndarray, shape_hw: tuple[int, ...]) -> np.ndarray:
+    """Ends x1, y1, x2, y2 in pixels as steps of the image's sides, the last index counting the four."""
+    sides = np.array([shape_hw[1], shape_hw[0]] * 2)
+    return np.minimum(ends * _STEPS // sides, _STEPS - 1).astype(np.int64)
+
+
+def _ends_of_cells(shot: Shot) -> np.ndarray:
+    """Steps (tokens, patches, 4) where the cell ends that each patch's centre lies in; -1 for none."""
+    height, width = (side // PATCH_SIZE for side in shot.cells_hw.shape)
+    ends = np.full((height, width, 4), -1, dtype=np.int64)
+    found = ndimage.find_objects(shot.cells_hw)
+    for row, column in np.ndindex(height, width):
+        y, x = (PATCH_SIZE * index + PATCH_SIZE // 2 for index in (row, column))
+        if number := int(shot.cells_hw[y, x]):
+            rows, columns = found[number - 1]
+            box_xyxy = np.array([columns.start, rows.start, columns.stop, rows.stop])
+            ends[row, column] = _steps(box_xyxy, shot.cells_hw.shape)
+    return _by_token(ends)
+
+
+def _ends_of_places(shot: Shot, grid_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens (places,) that the icons are in, and the steps (places, 4) where their places end."""
+    side = PATCH_SIZE * MERGE_SIZE
+    marks_xy = np.stack([spot.marks_xy[0] for spot in shot.spots]) // side
+    ends = np.stack([_steps(spot.box_xyxy, shot.cells_hw.shape) for spot in shot.spots])
+    return torch.from_numpy(marks_xy[:, 1] * grid_hw[1] + marks_xy[:, 0]), torch.from_numpy(ends)
 
 
 def _targets(shot: Shot) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -49,8 +49,8 @@ class Settings:
 
     phases: tuple[Phase, ...] = (
         Phase("marks", 1500, 0.45, 16),
-        Phase("boxes", 1800, 0.7, 8),
-        Phase("answers", 1200, None, 5, refinements=6, fall=300, repeat_weight=1.0),
+        Phase("boxes", 1200, 0.65, 8),
+        Phase("answers", 1000, None, 5, refinements=6, fall=300, repeat_weight=1.0),
     )
     scenes: int = 8
     text_lr: float = 1e-3

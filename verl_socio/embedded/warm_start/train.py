@@ -176,7 +176,9 @@ def _step(
         order = [maker.recipe.stages[0].images.index(name) for name in ("map", "satellite")]
         map_tokens, satellite_tokens = (seen[0][index::2] for index in order)
         words = runner.model.model.language_model.embed_tokens.weight
-        told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(read[0][1]) + read[0][2]
+        halfway = read[0][1]
+        told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(halfway) + read[0][2]
+        told = told + heads.ends_loss(*(halfway[index::2] for index in order), plain)
     total = (each * weights).sum() / weights.sum() + heads_weight * told
     leading = weights == 1.0
     return total, each[leading].mean().detach(), each[~leading].mean().detach(), told.detach()
