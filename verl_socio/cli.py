@@ -1,4 +1,4 @@
-"""The command `verl-socio`: one verb each for training, data and a look at the machine."""
+"""The command `verl-socio`: one verb each for training, evaluation, studies, data and a look at the machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from rich.console import Console
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data = typer.Typer(no_args_is_help=True, help="Make, check and look at data.")
 app.add_typer(data, name="data")
+study = typer.Typer(
+    no_args_is_help=True, help="Fill a matrix of trainings and evaluations, and write down what it shows."
+)
+app.add_typer(study, name="study")
 console = Console(stderr=True)
 
 
@@ -83,6 +87,29 @@ def preview(
     from verl_socio.data.preview import preview as draw
 
     draw(source, split, out)
+
+
+@study.command(name="run")
+def run_study(
+    plan: Annotated[Path, typer.Argument(help="A plan such as configs/study/city.yaml.")],
+    only: Annotated[list[str] | None, typer.Option(help="Only this variant; may be given several times.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Only these seeds, as in 0,1.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="List what would run and stop.")] = False,
+) -> None:
+    """Do what of a study is missing; what is done is never done again."""
+    from verl_socio.study.run import read_seeds, run
+
+    run(plan, only or [], read_seeds(seeds), dry_run=dry_run)
+
+
+@study.command(name="page")
+def write_study_page(
+    plan: Annotated[Path, typer.Argument(help="A plan such as configs/study/city.yaml.")],
+) -> None:
+    """Copy the records of a study's runs, and write its page from the records."""
+    from verl_socio.study.page import page
+
+    page(plan)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ PROMPTS = Path(__file__).resolve().parents[2] / "configs" / "prompts"
 PLACEHOLDERS = frozenset({"question", "pictures", "previous", "points", "width", "height"})
 _PICTURE_NAMES = {"map": "map", "satellite": "satellite image"}
 # What expressions of a template can raise: an attribute of nothing, a division by zero, a word as a number.
-_UNFILLABLE = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+UNFILLABLE = (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
 
 
@@ -88,7 +88,7 @@ class Template:
         """
         try:
             self(question="School", images=images, previous="[]", points=2, size_wh=(100.0, 100.0))
-        except _UNFILLABLE as error:
+        except UNFILLABLE as error:
             rule = f"must fill in without an error for {', '.join(images)} ({type(error).__name__}: {error})"
             raise invalid(self.name, self.source, rule, "write plain placeholders such as {{ question }}") from error
 

@@ -1,0 +1,144 @@
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from verl_socio.evaluate.scores import Line
+from verl_socio.study.plan import Study
+from verl_socio.study.records import (
+    collect,
+    folder_of,
+    read_baseline,
+    read_metrics,
+    read_result,
+    write_lines,
+)  # fmt: skip
+from verl_socio.study.steps import Run, runs_of
+from verl_socio.train.settings import ROOT
+
+LAST = {"start": 0, "other": 4, "trained": 4}
+
+
+@pytest.fixture
+def run(study: Study) -> Run:
+    (run,) = runs_of(study, LAST, ["trained"], [0])
+    return run
+
+
+def write_metrics(run: Run, name: str, entries: list[tuple[int, dict]], tail: str = "") -> None:
+    (run.folder / "metrics").mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in entries]
+    (run.folder / "metrics" / name).write_text("".join(lines) + tail)
+
+
+def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
+    study: Study, run: Run, write_evaluation: Callable[..., Path]
+) -> None:
+    ious = {"localise": [0.5, 0.25, 0.0], "refine": [1.0, 0.3333, 0.1]}
+    write_evaluation(run.folder / "eval" / "test-step_4", ious, data="hash", failed=1)
+    collect(study, [run])
+    result = read_result(study, run, "test", 4)
+    assert (result.data, result.failures, result.center_box.giou) == ("hash", 1, pytest.approx(0.1))
+    assert [line.name for line in result.lines] == ["localise", "refine"]
+    np.testing.assert_allclose(result.ious["localise"], [0.0, 0.25, 0.0])
+    np.testing.assert_allclose(result.ious["refine"], [0.0, 0.333, 0.1], err_msg="the first sample failed")
+    assert result.line("last").giou == pytest.approx((0.3333 + 0.1) / 3)
+    assert result.line("first").giou == pytest.approx(0.25 / 3)
+    assert read_result(study, run, "test", 2) is None
+    assert read_result(study, run, "sampled", 4) is None
+
+
+def test_what_is_not_finished_is_not_kept(study: Study, run: Run, write_evaluation: Callable[..., Path]) -> None:
+    folder = write_evaluation(run.folder / "eval" / "test-step_4", {"localise": [0.5]})
+    (folder / "summary.json").unlink()
+    collect(study, [run])
+    assert not study.results.exists()
+
+
+def test_a_record_stays_when_the_run_is_gone(study: Study, run: Run, write_evaluation: Callable[..., Path]) -> None:
+    folder = write_evaluation(run.folder / "eval" / "test-step_4", {"localise": [0.5]})
+    collect(study, [run])
+    before = {path: path.read_bytes() for path in study.results.rglob("*") if path.is_file()}
+    (folder / "summary.json").unlink()
+    collect(study, [run])
+    assert before == {path: path.read_bytes() for path in study.results.rglob("*") if path.is_file()}
+    assert [path.name for path in before] == ["test-step_4.json"], "and no draft is left"
+
+
+def test_of_the_metrics_what_is_looked_at_is_kept_and_the_last_start_counts(study: Study, run: Run) -> None:
+    first = {"localise/giou": 0.1, "timing_s/gen": 3.0, "localise/reward/box_count": 1 / 3, "perf/throughput": 1.0}
+    write_metrics(run, "1.jsonl", [(0, {"val/localise/giou": 0.2}), (1, first), (2, {"localise/giou": 0.5})])
+    write_metrics(run, "2.jsonl", [(2, {"localise/giou": 0.6}), (2, {"val/localise/giou": 0.7})], tail='{"step": 3')
+    collect(study, [run])
+    assert read_metrics(study, run) == [
+        (0, {"val/localise/giou": 0.2}),
+        (1, {"localise/giou": 0.1, "localise/reward/box_count": 0.333333}),
+        (2, {"localise/giou": 0.6, "val/localise/giou": 0.7}),
+    ]
+
+
+def test_a_torn_line_of_metrics_that_is_not_the_last_is_named(study: Study, run: Run) -> None:
+    write_metrics(run, "1.jsonl", [], tail='{"step": 1}\n')
+    with pytest.raises(ValueError, match=r"metrics = .*1\.jsonl.*line 1 does not.*Fix: "):
+        collect(study, [run])
+
+
+def test_the_settings_are_kept_without_the_place_of_the_clone(study: Study, run: Run) -> None:
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.yaml").write_text(f"a: {ROOT}/outputs/x\nb: {ROOT.parent}\n")
+    collect(study, [run])
+    assert (folder_of(study, run) / "config.yaml").read_text() == f"a: outputs/x\nb: {ROOT.parent}\n"
+
+
+def test_baselines_are_kept(study: Study) -> None:
+    line = Line("all", "true boxes", 3, 0.1, 0.2, 0.3, None, 0)
+    assert read_baseline(study, "true_boxes") == ()
+    write_lines(study.runs / "baselines" / "true_boxes.json", [line])
+    collect(study, [])
+    assert read_baseline(study, "true_boxes") == (line,)
+
+
+SOUND = {"failures": 0, "data": "d", "iou": {"a": [1]}, "lines": [
+    asdict(Line("all", name, 1, 0.1, 0.1, 0.1, None, 0)) for name in ("centre box", "a")
+]}  # fmt: skip
+
+
+def test_a_sound_record_is_read(study: Study, run: Run) -> None:
+    folder_of(study, run).mkdir(parents=True)
+    (folder_of(study, run) / "test-step_4.json").write_text(json.dumps(SOUND))
+    assert read_result(study, run, "test", 4).line("last").name == "a"
+
+
+TEXT = st.text(max_size=2)
+CHANGED = st.none() | st.integers() | TEXT | st.lists(TEXT, max_size=3)
+CHANGED |= st.dictionaries(TEXT, st.lists(st.integers() | TEXT, max_size=2), max_size=2)
+
+
+@pytest.mark.parametrize("key", list(SOUND))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=CHANGED)
+def test_a_record_that_was_changed_by_hand_is_read_or_refused(study: Study, run: Run, key: str, value: object) -> None:
+    path = folder_of(study, run) / "test-step_4.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**SOUND, key: value}))
+    try:
+        result = read_result(study, run, "test", 4)
+    except ValueError as error:
+        assert "test-step_4.json" in str(error)
+        assert "Fix: " in str(error)
+    else:
+        assert result.line("last")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 5000])
+def test_a_record_that_is_none_is_refused(study: Study, run: Run, text: str) -> None:
+    path = folder_of(study, run) / "test-step_4.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"record = .*cannot be read.*Fix: "):
+        read_result(study, run, "test", 4)

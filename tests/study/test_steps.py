@@ -1,0 +1,103 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from verl_socio.study.plan import Study
+from verl_socio.study.steps import Run, baseline_steps, evaluation_name, find_evaluation, runs_of, steps_of
+
+LAST = {"start": 0, "other": 4, "trained": 4}
+
+
+def names(runs: list[Run]) -> list[str]:
+    return [run.name for run in runs]
+
+
+def missing(study: Study, run: Run) -> list[str]:
+    return [step.name for step in steps_of(study, run) if not step.is_done()]
+
+
+def run_of(study: Study, variant: str, seed: int = 0) -> Run:
+    (run,) = runs_of(study, LAST, [variant], [seed])
+    return run
+
+
+def test_what_comes_first_is_done_seed_by_seed(study: Study) -> None:
+    assert names(runs_of(study, LAST, (), ())) == [
+        "start seed 0", "trained seed 0", "start seed 1", "trained seed 1", "other seed 0", "other seed 1",
+    ]  # fmt: skip
+    assert names(runs_of(study, LAST, ["other", "start"], [1])) == ["start seed 1", "other seed 1"]
+
+
+def test_an_unknown_variant_or_seed_is_refused(study: Study) -> None:
+    with pytest.raises(ValueError, match=r"--only = 'nobody': must be one of start, other, trained.*Fix: "):
+        runs_of(study, LAST, ["nobody"], ())
+    with pytest.raises(ValueError, match=r"--seeds = 7: must be among 0, 1.*Fix: "):
+        runs_of(study, LAST, (), [0, 7])
+
+
+def test_a_training_is_merged_and_evaluated_at_its_end_and_then_on_the_way(study: Study) -> None:
+    assert missing(study, run_of(study, "trained")) == [
+        "city_plain", "train", "merge-step_4", "test-step_4", "sampled-step_4", "merge-step_2", "test-step_2",
+    ]  # fmt: skip
+
+
+def test_a_start_without_chance_is_evaluated_once(study: Study) -> None:
+    assert missing(study, run_of(study, "start", 0)) == ["city_plain", "test-step_0", "sampled-step_0"]
+    assert missing(study, run_of(study, "start", 1)) == ["city_plain", "sampled-step_0"]
+
+
+def test_the_commands_carry_the_settings_and_the_seed(study: Study) -> None:
+    commands = {step.name: step.command for step in steps_of(study, run_of(study, "other", 1))}
+    assert {"trainer.total_training_steps=4", "data.train_batch_size=4", "data.seed=1"} <= set(commands["train"])
+    assert f"data.train_files={study.runs}/cities/plain" in commands["train"]
+    assert f"model={study.runs}/other/seed_1/merged/global_step_4" in commands["sampled-step_4"]
+    assert {"sampling.temperature=1.0", "sampling.seed=1"} <= set(commands["sampled-step_4"])
+    assert "sampling.seed=1" not in commands["test-step_4"]
+
+
+def test_what_is_done_is_told_from_what_the_verbs_leave(
+    study: Study, write_checkpoint: Callable[[Path, int], None], write_evaluation: Callable[..., Path]
+) -> None:
+    run = run_of(study, "trained")
+    (study.runs / "cities" / "plain").mkdir(parents=True)
+    assert missing(study, run)[0] == "train"
+    write_checkpoint(run.folder, 2)
+    assert missing(study, run)[0] == "train", "half of it is not done"
+    write_checkpoint(run.folder, 4)
+    assert missing(study, run)[0] == "merge-step_4"
+    (run.folder / "merged" / "global_step_4").mkdir(parents=True)
+    assert missing(study, run)[0] == "test-step_4"
+    folder = run.folder / "eval" / evaluation_name("test", 4)
+    write_evaluation(folder, {"localise": [0.5]})
+    assert missing(study, run) == ["sampled-step_4", "merge-step_2", "test-step_2"]
+    (folder / "summary.json").unlink()
+    assert missing(study, run)[0] == "test-step_4", "an evaluation without its figures was stopped"
+
+
+def test_a_checkpoint_that_was_not_finished_is_not_done(
+    study: Study, write_checkpoint: Callable[[Path, int], None]
+) -> None:
+    run = run_of(study, "trained")
+    write_checkpoint(run.folder, 4)
+    (run.folder / "checkpoints" / "global_step_4" / "data.pt").write_bytes(b"")
+    assert "train" in missing(study, run)
+
+
+def test_the_evaluation_of_a_start_is_found_below_its_models_name(
+    study: Study, write_evaluation: Callable[..., Path]
+) -> None:
+    run = run_of(study, "start")
+    assert find_evaluation(run, "test-step_0") is None
+    folder = write_evaluation(run.folder / "qwen2_5_vl" / "eval" / "test-step_0", {"localise": [0.5]})
+    assert find_evaluation(run, "test-step_0") == folder
+
+
+def test_a_baseline_is_done_when_its_record_is_there(study: Study) -> None:
+    city, boxes = baseline_steps(study)
+    assert (city.name, boxes.name) == ("city_plain", "true_boxes")
+    assert boxes.command[-4:] == ("--points", "0", "--points", "2")
+    assert not boxes.is_done()
+    (study.runs / "baselines").mkdir(parents=True)
+    (study.runs / "baselines" / "true_boxes.json").write_text("{}")
+    assert boxes.is_done()

@@ -1,0 +1,78 @@
+"""Whether the verbs would take what a plan asks them for, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omegaconf import DictConfig, OmegaConf
+
+from verl_socio.errors import invalid
+from verl_socio.recipes import Recipe
+from verl_socio.study.plan import Study, Variant
+from verl_socio.study.steps import evaluate_overrides, train_overrides
+from verl_socio.train import settings
+
+
+def last_steps(study: Study) -> dict[str, int]:
+    """The step after which each variant's training ends, 0 without a training; every training's settings are checked.
+
+    Raises:
+        ValueError: A training would refuse its settings; the message names the variant.
+    """
+    return {name: 0 if variant.training is None else _last_step(study, variant)
+            for name, variant in study.variants.items()}  # fmt: skip
+
+
+def check_evaluations(study: Study) -> None:
+    """Ask the verb `evaluate` about every evaluation of the plan.
+
+    Raises:
+        ValueError: It would refuse the settings; the message names the variant.
+    """
+    from verl_socio.evaluate.settings import resolve  # torch, which `page` need not wait for
+
+    seen: set[tuple[str, ...]] = set()
+    for variant in study.variants.values():
+        for evaluation in study.evaluations.values():
+            # A trained model brings its recipe along, and these settings go on top of it.
+            recipe = [override for override in variant.train if override.startswith("recipe=")]
+            overrides = ("model=embedded", *recipe, *evaluate_overrides(variant, evaluation, variant.seeds[0]))
+            if overrides not in seen:
+                seen.add(overrides)
+                with_place = f"variants.{variant.name}, evaluations.{evaluation.name}"
+                try:
+                    config = resolve(overrides)
+                    Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
+                except ValueError as error:
+                    raise ValueError(f"{with_place}: {error}") from error
+
+
+def _last_step(study: Study, variant: Variant) -> int:
+    assert variant.training is not None
+    where = f"variants.{variant.name}"
+    try:
+        config = settings.resolve(
+            study.trainings[variant.training].config, train_overrides(study, variant, variant.seeds[0])
+        )
+        if "recipe" in config:
+            Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    last = config.trainer.total_training_steps
+    if not isinstance(last, int) or last < 1:
+        rule = "must be set, so that it is known when a run is done"
+        raise invalid(f"{where}, trainer.total_training_steps", last, rule, "set it in the plan's trainings")
+    _check_kept(where, variant.also_at, last, config)
+    return last
+
+
+def _check_kept(where: str, also_at: Iterable[int], last: int, config: DictConfig) -> None:
+    """Refuse to wait for a checkpoint that the training will not write, or will remove again."""
+    every, kept = config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep
+    for at in also_at:
+        if not 0 < at < last or every < 1 or at % every:
+            rule = f"must be a multiple of trainer.save_freq = {every} below the last step, {last}"
+            raise invalid(f"{where}.also_at", at, rule, "choose another step, or save more often")
+        if kept is not None and -(-last // every) - at // every >= kept:
+            rule = f"is removed again before the end: trainer.max_actor_ckpt_to_keep = {kept}"
+            raise invalid(f"{where}.also_at", at, rule, "set trainer.max_actor_ckpt_to_keep=null")

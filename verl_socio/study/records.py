@@ -1,0 +1,234 @@
+"""The small records of a study that stay: copied from the runs' folders, and read again for the page.
+
+    <results>/<variant>/seed_<n>/config.yaml                    the training's resolved settings
+    <results>/<variant>/seed_<n>/metrics.jsonl                  what the curves need of its metrics, a line a step
+    <results>/<variant>/seed_<n>/<evaluation>-step_<N>.json     an evaluation's figures, and each sample's IoU
+    <results>/baselines/<baseline>.json
+
+Nothing here is ever removed: a record stays when its run's folder is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verl_socio.errors import invalid
+from verl_socio.evaluate.rows import SampleRow
+from verl_socio.evaluate.scores import ALL, CENTER_BOX, Line
+from verl_socio.study.plan import Study
+from verl_socio.study.steps import Run, evaluation_name, find_evaluation
+from verl_socio.train.run_folder import SETTINGS
+from verl_socio.train.settings import ROOT
+
+METRICS = "metrics.jsonl"
+# Of the hundred and more numbers of a step, those that a person looks at: by stage, and for both stages together.
+_KEPT = re.compile(
+    r"(val/)?\w+/(reward(/\w+)?|giou|ciou|f1|parse_failure|nothing_found|boxes|points|reward_std|zero_variance_groups)"
+    r"|\w+/agreement/pearson|response_length/mean|timing_s/step|(train|val)/\w*loss"
+)
+_DIGITS = 6
+# IoU of a sample is kept in thousandths: for the error of a difference more would be lost room.
+_PARTS = 1000
+_FIX = "take the file from version control again, or delete it and run `study page` where the runs are"
+
+
+@dataclass(frozen=True)
+class Result:
+    """An evaluation's record.
+
+    Attributes:
+        lines: Figures over all samples, one a stage, in order.
+        center_box: Those of the baseline.
+        failures: Samples without a result.
+        data: Hash of the samples; two results can be paired where it is the same.
+        ious: IoU of each sample by stage, 0..1, in order of the samples' ids; (samples,) float.
+    """
+
+    lines: tuple[Line, ...]
+    center_box: Line
+    failures: int
+    data: str
+    ious: Mapping[str, np.ndarray]
+
+    def line(self, mask: str) -> Line:
+        """The figures of the "first" or the "last" stage."""
+        return self.lines[0 if mask == "first" else -1]
+
+
+def collect(study: Study, runs: Iterable[Run]) -> None:
+    """Copy the records of what the runs have left so far; a run that left nothing is passed over.
+
+    Raises:
+        ValueError: A file of a run cannot be read.
+    """
+    for run in runs:
+        target = folder_of(study, run)
+        settings = run.folder / SETTINGS
+        if settings.is_file():
+            _write(target / SETTINGS, _without_root(settings.read_text(encoding="utf-8")))
+        if steps := _thinned(sorted((run.folder / "metrics").glob("*.jsonl"))):
+            _write(target / METRICS, "".join(json.dumps(each) + "\n" for each in steps))
+        for evaluation in study.evaluations:
+            for at in (run.last_step, *run.variant.also_at):
+                name = evaluation_name(evaluation, at)
+                if (folder := find_evaluation(run, name)) is not None:
+                    _write(target / f"{name}.json", _record(folder))
+    for name in study.baselines:
+        source = study.runs / "baselines" / f"{name}.json"
+        if source.is_file():
+            _write(study.results / "baselines" / source.name, source.read_text(encoding="utf-8"))
+
+
+def folder_of(study: Study, run: Run) -> Path:
+    """Where a run's records are kept."""
+    return study.results / run.variant.name / f"seed_{run.seed}"
+
+
+def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | None:
+    """Read an evaluation's record; None where there is none yet.
+
+    Raises:
+        ValueError: The file is no such record.
+    """
+    path = folder_of(study, run) / f"{evaluation_name(evaluation, at)}.json"
+    values = _read(path)
+    if values is None:
+        return None
+    try:
+        lines = [Line(**line) for line in values["lines"]]
+        ious = {name: np.array(parts, dtype=float) / _PARTS for name, parts in values["iou"].items()}
+        center_box, *stages = lines
+        result = Result(tuple(stages), center_box, int(values["failures"]), str(values["data"]), ious)
+        sound = stages and center_box.name == CENTER_BOX and list(ious) == [line.name for line in stages]
+        if not sound or any(each.shape != (center_box.samples,) for each in ious.values()):
+            raise ValueError("figures and samples do not fit")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+    return result
+
+
+def read_baseline(study: Study, name: str) -> tuple[Line, ...]:
+    """Read a baseline's lines; none where it was not measured yet.
+
+    Raises:
+        ValueError: The file is no such record.
+    """
+    path = study.results / "baselines" / f"{name}.json"
+    values = _read(path)
+    try:
+        return () if values is None else tuple(Line(**line) for line in values["lines"])
+    except (KeyError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_metrics(study: Study, run: Run) -> list[tuple[int, dict[str, float]]]:
+    """Read a training's thinned metrics, in order of the steps; none where there is no training yet.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    path = folder_of(study, run) / METRICS
+    return [(entry["step"], entry["data"]) for entry in _entries(path)] if path.is_file() else []
+
+
+def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """What is kept of a training's metrics.
+
+    Each start writes a file of its own, and does the steps since the last checkpoint again: the later one counts.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    for path in files:
+        of_start: dict[int, dict[str, float]] = {}
+        for entry in _entries(path):
+            kept = {key: _rounded(value) for key, value in entry["data"].items() if _KEPT.fullmatch(key)}
+            of_start.setdefault(entry["step"], {}).update(kept)
+        steps |= of_start
+    return [{"step": step, "data": steps[step]} for step in sorted(steps)]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            # A line without its end was being written when the process was killed.
+            if not line.endswith("\n"):
+                return
+            try:
+                entry = json.loads(line)
+                if not isinstance(entry["step"], int) or not isinstance(entry["data"], dict):
+                    raise TypeError("step and data are of other kinds")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                rule = f"must hold a step's metrics in each line, but line {number} does not ({error})"
+                raise invalid("metrics", str(path), rule, "delete the line") from error
+            yield entry
+
+
+def _record(folder: Path) -> str:
+    """An evaluation's record from its folder."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    identity = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))["identity"]
+    with (folder / "results.jsonl").open(encoding="utf-8") as file:
+        rows = sorted((SampleRow.from_line(line) for line in file), key=lambda row: row.id)
+    lines = [line for line in summary["lines"] if line["level"] == ALL]
+    stages = [line["name"] for line in lines if line["name"] != CENTER_BOX]
+    record = {
+        "samples": summary["samples"],
+        "failures": summary["failures"],
+        "lines": lines,
+        "data": identity["data"],
+        "code": identity["code"],
+        "versions": identity["versions"],
+        "sampling": identity["sampling"],
+        "iou": {name: [_parts(row, name) for row in rows] for name in stages},
+    }
+    # A figure a line, but a list of samples in one.
+    parts = (f'"{key}": {json.dumps(value)}' for key, value in record.items())
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def _parts(row: SampleRow, stage: str) -> int:
+    """A sample's IoU in thousandths; one that failed counts as 0, as it does in gIoU."""
+    return next((round(_PARTS * each.score.iou) for each in row.stages if each.name == stage), 0)
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """Write a baseline's record."""
+    _write(path, json.dumps({"lines": [asdict(line) for line in lines]}, indent=1) + "\n")
+
+
+def _without_root(text: str) -> str:
+    """The settings without the place of this clone, which is nobody else's business."""
+    return text.replace(f"{ROOT}/", "")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise TypeError("it is no JSON object")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    return values
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return invalid("record", str(path), f"cannot be read ({type(error).__name__}: {error})", _FIX)

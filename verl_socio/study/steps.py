@@ -1,0 +1,212 @@
+"""What has to be done for one variant with one seed, in order, and how to tell what is done already.
+
+<runs>/cities/<city>/                    generated data
+<runs>/<variant>/seed_<n>/               a run's folder, as `verl-socio train` and `evaluate` leave it
+<runs>/<variant>/logs/seed_<n>-<step>.log
+<runs>/baselines/<baseline>.json         what the segmenter reaches from the truth
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from verl_socio.checkpoints import newest_whole, step_of
+from verl_socio.errors import invalid
+from verl_socio.study.plan import City, Evaluation, Study, Variant
+from verl_socio.train.settings import ROOT
+
+_VERB = str(Path(sys.executable).with_name("verl-socio"))
+_MERGE = (sys.executable, str(ROOT / "training_scripts" / "model_merger.py"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed.
+
+    Attributes:
+        variant: The variant.
+        seed: One of its seeds.
+        folder: What it writes.
+        last_step: The step after which its training ends; 0 without a training.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+    last_step: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.variant.name} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        kind: Its column in the table: "data", "train", "merge" or an evaluation's name.
+        name: For people and the log's name.
+        command: Program and arguments.
+        log: Where its output goes.
+        is_done: Whether its result is there.
+        needed: Whether nothing further can be done for the run where it failed.
+    """
+
+    kind: str
+    name: str
+    command: tuple[str, ...]
+    log: Path
+    is_done: Callable[[], bool]
+    needed: bool
+
+
+def runs_of(study: Study, last_steps: Mapping[str, int], only: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs asked for, in the order in which they are done: what is marked `first` seed by seed, then the others.
+
+    Args:
+        study: The plan.
+        last_steps: Each variant's last step, from `checks.last_steps`.
+        only: Names of variants; none means all.
+        seeds: Seeds; none means all.
+
+    Raises:
+        ValueError: A name or a seed that the plan does not have.
+    """
+    for name in only:
+        if name not in study.variants:
+            raise invalid("--only", name, f"must be one of {', '.join(study.variants)}", "correct the name")
+    chosen = [variant for name, variant in study.variants.items() if not only or name in only]
+    planned = sorted({seed for variant in chosen for seed in variant.seeds})
+    for seed in seeds:
+        if seed not in planned:
+            raise invalid("--seeds", seed, f"must be among {', '.join(map(str, planned))}", "correct it, or the plan")
+    return [
+        Run(variant, seed, study.runs / variant.name / f"seed_{seed}", last_steps[variant.name])
+        for first in (True, False)
+        for seed in planned
+        for variant in chosen
+        if variant.first is first and seed in variant.seeds and (not seeds or seed in seeds)
+    ]
+
+
+def steps_of(study: Study, run: Run) -> list[Step]:
+    """Everything that has to be done for a run: its last checkpoint first, then those on the way."""
+    city = study.cities[run.variant.city]
+    steps = [_city(study, city, _log(run, f"city_{city.name}"))]
+    if run.variant.training is not None:
+        steps.append(_train(study, run))
+    for at in (run.last_step, *run.variant.also_at):
+        if run.variant.training is not None:
+            steps.append(_merge(run, at))
+        steps += [_evaluate(study, run, evaluation, at) for evaluation in _evaluations(study, run, at)]
+    return steps
+
+
+def train_overrides(study: Study, variant: Variant, seed: int) -> list[str]:
+    """The settings of a variant's training, without where it lies."""
+    assert variant.training is not None
+    training = study.trainings[variant.training]
+    seeded = [f"{key}={seed}" for key in training.seeded]
+    return [f"data.train_files={city_folder(study, variant)}", *training.overrides, *variant.train, *seeded]
+
+
+def evaluate_overrides(variant: Variant, evaluation: Evaluation, seed: int) -> list[str]:
+    """The settings of an evaluation, without the model, the data and where it lies."""
+    return [*evaluation.overrides, *variant.evaluate, *(f"{key}={seed}" for key in evaluation.seeded)]
+
+
+def city_folder(study: Study, variant: Variant) -> Path:
+    """Where a variant's data lie."""
+    return study.runs / "cities" / variant.city
+
+
+def shared_seed(variant: Variant, evaluation: Evaluation, seed: int) -> int:
+    """The seed under which a result is kept: without a training and without chance one result serves all seeds."""
+    return seed if variant.training is not None or evaluation.seeded else variant.seeds[0]
+
+
+def evaluation_name(evaluation: str, at: int) -> str:
+    """The name of an evaluation's folder, and of its record."""
+    return f"{evaluation}-step_{at}"
+
+
+def find_evaluation(run: Run, name: str) -> Path | None:
+    """The folder of a finished evaluation, or None; a start's lies below its model's name."""
+    place = f"eval/{name}/summary.json" if run.variant.training is not None else f"*/eval/{name}/summary.json"
+    return next((path.parent for path in run.folder.glob(place)), None)
+
+
+def baseline_steps(study: Study) -> list[Step]:
+    """What is measured once, without any model."""
+    steps = []
+    for baseline in study.baselines.values():
+        out = study.runs / "baselines" / f"{baseline.name}.json"
+        logs, city = out.parent / "logs", study.cities[baseline.city]
+        points = [word for count in baseline.points for word in ("--points", str(count))]
+        place = [str(study.runs / "cities" / baseline.city), baseline.split, str(out)]
+        command = (sys.executable, "-m", "verl_socio.study.true_boxes", *place, *points)
+        steps.append(_city(study, city, logs / f"city_{city.name}.log"))
+        steps.append(Step("data", baseline.name, command, logs / f"{baseline.name}.log", out.is_file, needed=False))
+    return steps
+
+
+def _evaluations(study: Study, run: Run, at: int) -> Iterator[Evaluation]:
+    for evaluation in study.evaluations.values():
+        wanted = at == run.last_step or evaluation.along
+        if wanted and shared_seed(run.variant, evaluation, run.seed) == run.seed:
+            yield evaluation
+
+
+def _log(run: Run, name: str) -> Path:
+    return run.folder.parent / "logs" / f"{run.folder.name}-{name}.log"
+
+
+def _city(study: Study, city: City, log: Path) -> Step:
+    folder = study.runs / "cities" / city.name
+    options = {"--samples": city.samples, "--seed": city.seed, "--size": city.size}
+    words = [str(word) for option in options.items() for word in option]
+    command = (_VERB, "data", "city", str(folder), *words)
+    return Step("data", f"city_{city.name}", command, log, folder.is_dir, needed=True)
+
+
+def _train(study: Study, run: Run) -> Step:
+    variant = run.variant
+    assert variant.training is not None
+    config = study.trainings[variant.training].config
+    place = [f"run={run.folder.name}", f"output_root={run.folder.parent}"]
+
+    def is_done() -> bool:
+        newest = newest_whole(run.folder / "checkpoints")
+        return newest is not None and step_of(newest) >= run.last_step
+
+    command = (_VERB, "train", config, *place, *train_overrides(study, variant, run.seed))
+    return Step("train", "train", command, _log(run, "train"), is_done, needed=True)
+
+
+def _merge(run: Run, at: int) -> Step:
+    checkpoint = run.folder / "checkpoints" / f"global_step_{at}"
+    command, name = (*_MERGE, "--local_dir", str(checkpoint)), f"merge-step_{at}"
+    # A merged model gets its name when it is whole.
+    return Step("merge", name, command, _log(run, name), _model(run, at).is_dir, needed=True)
+
+
+def _evaluate(study: Study, run: Run, evaluation: Evaluation, at: int) -> Step:
+    variant, name = run.variant, evaluation_name(evaluation.name, at)
+    trained = variant.training is not None
+    model, root = (str(_model(run, at)), run.folder.parent) if trained else ("embedded", run.folder)
+    place = [f"model={model}", f"data={city_folder(study, variant)}", f"output_root={root}", f"name={name}"]
+    command = (_VERB, "evaluate", *place, *evaluate_overrides(variant, evaluation, run.seed))
+
+    def is_done() -> bool:
+        return find_evaluation(run, name) is not None
+
+    return Step(evaluation.name, name, command, _log(run, name), is_done, needed=False)
+
+
+def _model(run: Run, at: int) -> Path:
+    return run.folder / "merged" / f"global_step_{at}"
