@@ -23,7 +23,7 @@ PARTS = ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm")
 
 def configs_of_kind() -> dict[str, str]:
     """Every YAML below configs/, and what kind it is."""
-    kinds = {"recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", ".": "run"}
+    kinds = {"recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", "study": "study", ".": "run"}
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         relative = path.relative_to(CONFIGS)

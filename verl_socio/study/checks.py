@@ -12,6 +12,9 @@ from verl_socio.study.plan import Study, Variant
 from verl_socio.study.steps import evaluate_overrides, train_overrides
 from verl_socio.train import settings
 
+# verl's two trainers call it by two names.
+_KEEPS = ("max_actor_ckpt_to_keep", "max_ckpt_to_keep")
+
 
 def last_steps(study: Study) -> dict[str, int]:
     """The step after which each variant's training ends, 0 without a training; every training's settings are checked.
@@ -68,11 +71,13 @@ def _last_step(study: Study, variant: Variant) -> int:
 
 def _check_kept(where: str, also_at: Iterable[int], last: int, config: DictConfig) -> None:
     """Refuse to wait for a checkpoint that the training will not write, or will remove again."""
-    every, kept = config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep
+    every = config.trainer.save_freq
+    key = next(key for key in _KEEPS if key in config.trainer)
+    kept = config.trainer[key]
     for at in also_at:
         if not 0 < at < last or every < 1 or at % every:
             rule = f"must be a multiple of trainer.save_freq = {every} below the last step, {last}"
             raise invalid(f"{where}.also_at", at, rule, "choose another step, or save more often")
         if kept is not None and -(-last // every) - at // every >= kept:
-            rule = f"is removed again before the end: trainer.max_actor_ckpt_to_keep = {kept}"
-            raise invalid(f"{where}.also_at", at, rule, "set trainer.max_actor_ckpt_to_keep=null")
+            rule = f"is removed again before the end: trainer.{key} = {kept}"
+            raise invalid(f"{where}.also_at", at, rule, f"set trainer.{key}=null")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,8 @@ def _record(folder: Path) -> str:
     identity = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))["identity"]
     with (folder / "results.jsonl").open(encoding="utf-8") as file:
         rows = sorted((SampleRow.from_line(line) for line in file), key=lambda row: row.id)
-    lines = [line for line in summary["lines"] if line["level"] == ALL]
+    kept = [field.name for field in fields(Line)]
+    lines = [{name: line[name] for name in kept} for line in summary["lines"] if line["level"] == ALL]
     stages = [line["name"] for line in lines if line["name"] != CENTER_BOX]
     record = {
         "samples": summary["samples"],
