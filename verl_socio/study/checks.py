@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -34,33 +35,35 @@ def check_evaluations(study: Study) -> None:
     """
     from verl_socio.evaluate.settings import resolve  # torch, which `page` need not wait for
 
-    seen: set[tuple[str, ...]] = set()
+    seen: set[frozenset[str]] = set()
     for variant in study.variants.values():
         for evaluation in study.evaluations.values():
             # A trained model brings its recipe along, and these settings go on top of it.
             recipe = [override for override in variant.train if override.startswith("recipe=")]
             overrides = ("model=embedded", *recipe, *evaluate_overrides(variant, evaluation, variant.seeds[0]))
-            if overrides not in seen:
-                seen.add(overrides)
-                with_place = f"variants.{variant.name}, evaluations.{evaluation.name}"
-                try:
+            if frozenset(overrides) not in seen:
+                seen.add(frozenset(overrides))
+                with _named(f"variants.{variant.name}, evaluations.{evaluation.name}"):
                     config = resolve(overrides)
                     Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-                except ValueError as error:
-                    raise ValueError(f"{with_place}: {error}") from error
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say which of the plan's parts an error comes from."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _last_step(study: Study, variant: Variant) -> int:
     assert variant.training is not None
     where = f"variants.{variant.name}"
-    try:
-        config = settings.resolve(
-            study.trainings[variant.training].config, train_overrides(study, variant, variant.seeds[0])
-        )
-        if "recipe" in config:
-            Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    training = study.trainings[variant.training]
+    with _named(where):
+        config = settings.resolve(training.config, train_overrides(study, variant, variant.seeds[0]))
+        Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     last = config.trainer.total_training_steps
     if not isinstance(last, int) or last < 1:
         rule = "must be set, so that it is known when a run is done"

@@ -34,7 +34,7 @@ def run(plan: Path, only: Sequence[str], seeds: Sequence[int], *, dry_run: bool)
 
     Args:
         plan: The plan's file.
-        only: Names of variants; none means all.
+        only: Names of variants; none means all of them, and the baselines.
         seeds: Seeds; none means all.
         dry_run: List the commands that would run, and stop.
 
