@@ -95,7 +95,13 @@ def write_evaluation() -> Callable[..., Path]:
     """Writes an evaluation's folder with the product's own classes, one IoU (0..1) a sample and stage."""
 
     def write(folder: Path, ious: dict[str, Sequence[float]], data: str = "d", failed: int = 0) -> Path:
-        identity = {"data": data, "code": "c", "versions": {"torch": "1"}, "sampling": {"temperature": 0.0}}
+        identity = {
+            "data": data,
+            "segmenter": {"weights": "w"},
+            "code": "c",
+            "versions": {"torch": "1"},
+            "sampling": {"temperature": 0.0},
+        }
         with Results(folder, Fingerprint(identity, {})) as results:
             count = len(next(iter(ious.values())))
             # Samples finish in any order.

@@ -1,9 +1,16 @@
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from verl_socio.study.checks import check_evaluations, last_steps
+from verl_socio.study.checks import check_evaluations, settle
 from verl_socio.study.plan import Study
+from verl_socio.study.steps import runs_of, steps_of
+from verl_socio.train.prepare import prepare
+from verl_socio.train.run_folder import SETTINGS, claim
+from verl_socio.train.settings import resolve
 
 
 def test_the_last_step_is_that_of_the_resolved_settings(
@@ -12,7 +19,7 @@ def test_the_last_step_is_that_of_the_resolved_settings(
     plan_values["variants"]["other"]["train"] = ["trainer.total_training_steps=6"]
     # Two checkpoints are written and two are kept: the one on the way is among them.
     plan_values["variants"]["trained"]["train"] = ["trainer.max_actor_ckpt_to_keep=2"]
-    assert last_steps(read_plan(plan_values)) == {"start": 0, "other": 6, "trained": 4}
+    assert settle(read_plan(plan_values)).last_steps == {"start": 0, "other": 6, "trained": 4}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +35,7 @@ def test_a_training_that_would_be_refused_is_named(
 ) -> None:
     plan_values["variants"]["other"]["train"] = train
     with pytest.raises(ValueError, match=message):
-        last_steps(read_plan(plan_values))
+        settle(read_plan(plan_values))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_a_checkpoint_that_will_not_be_there_is_not_waited_for(
 ) -> None:
     plan_values["variants"]["other"] |= {"train": train, "also_at": also_at}
     with pytest.raises(ValueError, match=message + ".*Fix: "):
-        last_steps(read_plan(plan_values))
+        settle(read_plan(plan_values))
 
 
 def test_an_evaluation_that_would_be_refused_is_named(plan_values: dict, read_plan: Callable[[object], Study]) -> None:
@@ -51,3 +58,37 @@ def test_an_evaluation_that_would_be_refused_is_named(plan_values: dict, read_pl
     plan_values["evaluations"]["sampled"]["overrides"] = ["sampling.heat=1"]
     with pytest.raises(ValueError, match=r"variants\.start, evaluations\.sampled: settings = .*heat"):
         check_evaluations(read_plan(plan_values))
+
+
+def test_a_run_with_other_settings_than_the_plans_is_refused(
+    plan_values: dict, read_plan: Callable[[object], Study], tmp_path: Path
+) -> None:
+    del plan_values["variants"]["other"], plan_values["claims"]["second"]["also"]
+    study = read_plan(plan_values)
+    settled = settle(study)
+    first, second = runs_of(study, settled.last_steps, ["trained"], ())
+    settled.check_unchanged(first, tmp_path / "nowhere")
+    # As the verb `train` leaves them, for the second seed.
+    config = copy.deepcopy(settled.settings["trained"])
+    config.run, config.data.seed, config.trainer.save_freq = "seed_1", 1, 1
+    (tmp_path / SETTINGS).write_text(OmegaConf.to_yaml(config))
+    settled.check_unchanged(second, tmp_path)
+    config.actor_rollout_ref.actor.optim.lr = 0.5
+    (tmp_path / SETTINGS).write_text(OmegaConf.to_yaml(config))
+    with pytest.raises(ValueError, match=r"trained seed 1 = .*1 differ; actor_rollout_ref\.actor\.optim\.lr was 0\.5"):
+        settled.check_unchanged(second, tmp_path)
+
+
+def test_the_settings_that_a_training_keeps_are_those_of_the_plan(
+    plan_values: dict, read_plan: Callable[[object], Study], tmp_path: Path
+) -> None:
+    """Made by the verb itself up to the point where the engine would start."""
+    del plan_values["variants"]["other"], plan_values["claims"]["second"]["also"]
+    study = read_plan(plan_values)
+    settled = settle(study)
+    run = runs_of(study, settled.last_steps, ["trained"], [1])[0]
+    train = next(step for step in steps_of(study, run) if step.name == "train")
+    config = resolve(train.command[2], train.command[3:])
+    prepare(config)
+    assert claim(config) == run.folder
+    settled.check_unchanged(run, run.folder)

@@ -92,7 +92,7 @@ def test_what_is_missing_is_no_zero(study: Study, keep: Write) -> None:
 def test_results_of_other_data_are_not_compared(study: Study, keep: Write) -> None:
     keep("start", 0, "test", {"localise": [0.2]}, data="one")
     keep("trained", 0, "test", {"localise": [0.5]}, data="two")
-    with pytest.raises(ValueError, match=r"trained, test = 'seed 0': were evaluated on other data than .*Fix: "):
+    with pytest.raises(ValueError, match=r"trained, test = 'seed 0': was evaluated on other data.*Fix: "):
         Figures(study, LAST).difference(study.claims["improves"].comparisons[0])
 
 

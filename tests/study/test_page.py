@@ -49,7 +49,7 @@ def test_the_figures_of_the_records_stand_in_the_tables(shipped: Study, keep: Ke
     assert lines(text, "| trained | start | test | 2 of 2 | +45.0 | +40.0, +50.0 | 5.0 | 3 or more | holds |")
     assert lines(text, "the gIoU of trained is 45.0 points above that of start (2 of 2 seeds, error 5.0); 3 or more")
     assert lines(text, "| trained | trained (first mask) | test | 2 of 2 | +15.0 | +10.0, +20.0 |")
-    assert "![Test and out of distribution](results/curves/out_of_distribution.png)" in text
+    assert "![The test sets, along the training](results/curves/out_of_distribution.png)" in text
     assert (shipped.results / "curves" / "out_of_distribution.png").is_file()
     assert lines(text, "- trained: sampled (seed 0, 1)"), "what is there is not called missing"
 

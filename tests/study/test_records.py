@@ -43,7 +43,8 @@ def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
     write_evaluation(run.folder / "eval" / "test-step_4", ious, data="hash", failed=1)
     collect(study, [run])
     result = read_result(study, run, "test", 4)
-    assert (result.data, result.failures, result.center_box.giou) == ("hash", 1, pytest.approx(0.1))
+    assert (result.rests_on, result.code, result.failures) == (("hash", "w"), "c", 1)
+    assert result.center_box.giou == pytest.approx(0.1)
     assert [line.name for line in result.lines] == ["localise", "refine"]
     np.testing.assert_allclose(result.ious["localise"], [0.0, 0.25, 0.0])
     np.testing.assert_allclose(result.ious["refine"], [0.0, 0.333, 0.1], err_msg="the first sample failed")
@@ -103,7 +104,7 @@ def test_baselines_are_kept(study: Study) -> None:
     assert read_baseline(study, "true_boxes") == (line,)
 
 
-SOUND = {"failures": 0, "data": "d", "iou": {"a": [1]}, "lines": [
+SOUND = {"failures": 0, "data": "d", "segmenter": "w", "code": "c", "iou": {"a": [1]}, "lines": [
     asdict(Line("all", name, 1, 0.1, 0.1, 0.1, None, 0)) for name in ("centre box", "a")
 ]}  # fmt: skip
 

@@ -56,12 +56,12 @@ def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: s
         config = resolve_evaluation([])
         assert Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True)).stages
     elif kind == "study":
-        from verl_socio.study.checks import check_evaluations, last_steps
+        from verl_socio.study.checks import check_evaluations, settle
         from verl_socio.study.plan import load
 
         study = load(CONFIGS / name)
         assert study.template.is_file()
-        assert set(last_steps(study)) == set(study.variants), "every override resolves against verl's schema"
+        assert set(settle(study).last_steps) == set(study.variants), "every override resolves against verl's schema"
         check_evaluations(study)
     elif kind == "run" and stem == "train":
         with pytest.raises(ValueError, match=r"config = 'train': must be one of"):

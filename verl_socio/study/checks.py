@@ -2,29 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from verl_socio.errors import invalid
 from verl_socio.recipes import Recipe
 from verl_socio.study.plan import Study, Variant
-from verl_socio.study.steps import evaluate_overrides, train_overrides
+from verl_socio.study.records import without_root
+from verl_socio.study.steps import Run, evaluate_overrides, train_overrides
 from verl_socio.train import settings
+from verl_socio.train.prepare import prepare
+from verl_socio.train.run_folder import SETTINGS, differences
 
 # verl's two trainers call it by two names.
 _KEEPS = ("max_actor_ckpt_to_keep", "max_ckpt_to_keep")
 
 
-def last_steps(study: Study) -> dict[str, int]:
-    """The step after which each variant's training ends, 0 without a training; every training's settings are checked.
+@dataclass(frozen=True)
+class Settled:
+    """What a plan comes to.
+
+    Attributes:
+        study: The plan.
+        settings: The resolved settings of each variant that is trained, with its first seed.
+    """
+
+    study: Study
+    settings: Mapping[str, DictConfig]
+
+    @property
+    def last_steps(self) -> dict[str, int]:
+        """The step after which each variant's training ends, 0 without a training."""
+        steps = {name: int(config.trainer.total_training_steps) for name, config in self.settings.items()}
+        return {name: steps.get(name, 0) for name in self.study.variants}
+
+    def check_unchanged(self, run: Run, folder: Path) -> None:
+        """Refuse a training that was made with other settings than the plan's.
+
+        Args:
+            run: The run.
+            folder: Where its settings were kept; none there is no fault.
+
+        Raises:
+            ValueError: They differ in more than the verb `train` would let pass.
+        """
+        path = folder / SETTINGS
+        if run.variant.training is None or not path.is_file():
+            return
+        before = OmegaConf.to_container(OmegaConf.create(without_root(path.read_text(encoding="utf-8"))))
+        config = self.settings[run.variant.name]
+        now = OmegaConf.to_container(OmegaConf.create(without_root(OmegaConf.to_yaml(config))))
+        ours = {"run", *self.study.trainings[run.variant.training].seeded}
+        changed = [each for each in differences(before, now) if each[0] not in ours]
+        if changed:
+            key, old, new = changed[0]
+            rule = f"was made with other settings ({len(changed)} differ; {key} was {old!r} and is now {new!r})"
+            fix = "undo the change of the plan, or move the run's folder and its records away and run it again"
+            raise invalid(run.name, str(path), rule, fix)
+
+
+def settle(study: Study) -> Settled:
+    """Resolve and check the settings of every training.
 
     Raises:
         ValueError: A training would refuse its settings; the message names the variant.
     """
-    return {name: 0 if variant.training is None else _last_step(study, variant)
-            for name, variant in study.variants.items()}  # fmt: skip
+    trained = {name: variant for name, variant in study.variants.items() if variant.training is not None}
+    return Settled(study, {name: _settings(study, variant) for name, variant in trained.items()})
 
 
 def check_evaluations(study: Study) -> None:
@@ -57,10 +105,9 @@ def _named(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _last_step(study: Study, variant: Variant) -> int:
+def _settings(study: Study, variant: Variant) -> DictConfig:
     assert variant.training is not None
-    where = f"variants.{variant.name}"
-    training = study.trainings[variant.training]
+    where, training = f"variants.{variant.name}", study.trainings[variant.training]
     with _named(where):
         config = settings.resolve(training.config, train_overrides(study, variant, variant.seeds[0]))
         Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
@@ -69,7 +116,9 @@ def _last_step(study: Study, variant: Variant) -> int:
         rule = "must be set, so that it is known when a run is done"
         raise invalid(f"{where}, trainer.total_training_steps", last, rule, "set it in the plan's trainings")
     _check_kept(where, variant.also_at, last, config)
-    return last
+    # What the word `embedded` stands for is kept by its path.
+    prepare(config)
+    return config
 
 
 def _check_kept(where: str, also_at: Iterable[int], last: int, config: DictConfig) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from verl_socio.study.figures import Figures
 from verl_socio.study.plan import Study
@@ -74,7 +75,7 @@ def pictures(figures: Figures) -> list[Picture]:
         Picture(
             "Answers that could not be parsed", "parse_failures.png", {"": lines(_UNPARSED, by_stage)}, "step", "share"
         ),
-        Picture("Test and out of distribution", "out_of_distribution.png", _along(figures), "step", "gIoU"),
+        Picture("The test sets, along the training", "out_of_distribution.png", _along(figures), "step", "gIoU"),
     ]  # fmt: skip
     return [each for each in made if any(each.panels.values())]
 
@@ -98,6 +99,7 @@ def draw(picture: Picture, folder: Path) -> Path:
             _line(axis, label, points)
         axis.set_title(title)
         axis.set_xlabel(picture.x)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
     axes[0].set_ylabel(picture.y)

@@ -105,7 +105,7 @@ class Figures:
 
     Args:
         study: The plan.
-        last_steps: Each variant's last step, from `checks.last_steps`.
+        last_steps: Each variant's last step, from `checks.settle`.
     """
 
     def __init__(self, study: Study, last_steps: Mapping[str, int]) -> None:
@@ -142,11 +142,17 @@ class Figures:
         values = tuple(figure(each) for each in self.results(variant, evaluation))
         return Spread(values) if values else None
 
+    def codes(self) -> int:
+        """How many states of the code made the results that are there."""
+        results = [each for name in self.study.variants for test in self.study.evaluations
+                   for each in self.results(name, test)]  # fmt: skip
+        return len({each.code for each in results})
+
     def difference(self, comparison: Comparison) -> Difference:
         """Set two variants against each other, seed by seed and sample by sample.
 
         Raises:
-            ValueError: Two results that belong together are of different data.
+            ValueError: Two results that belong together are of different data or segmenters.
         """
         of, against = self.study.variants[comparison.of], self.study.variants[comparison.against]
         planned = [seed for seed in of.seeds if seed in against.seeds]
@@ -155,8 +161,8 @@ class Figures:
             one = self.result(of.name, seed, comparison.evaluation)
             other = self.result(against.name, seed, comparison.evaluation)
             if one is not None and other is not None:
-                if one.data != other.data:
-                    rule = f"were evaluated on other data than those of {against.name}, seed {seed}"
+                if one.rests_on != other.rests_on:
+                    rule = f"was evaluated on other data, or with another segmenter, than {against.name}, seed {seed}"
                     fix = "delete the older of the two evaluations and run the study again"
                     raise invalid(f"{of.name}, {comparison.evaluation}", f"seed {seed}", rule, fix)
                 line, other_line = one.line(comparison.mask), other.line(comparison.against_mask)

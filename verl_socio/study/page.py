@@ -12,11 +12,11 @@ from rich.console import Console
 from verl_socio.errors import invalid
 from verl_socio.evaluate.scores import Line
 from verl_socio.recipes.template import UNFILLABLE
-from verl_socio.study.checks import last_steps
+from verl_socio.study.checks import settle
 from verl_socio.study.curves import FOLDER, draw, pictures
 from verl_socio.study.figures import TIMES_ERROR, Difference, Figures, Spread, Verdict, verdict_of
 from verl_socio.study.plan import Claim, load
-from verl_socio.study.records import collect, read_baseline
+from verl_socio.study.records import collect, folder_of, read_baseline
 from verl_socio.train.settings import ROOT
 
 MISSING = "missing"
@@ -42,11 +42,14 @@ def page(plan: Path) -> Path:
         The page, beside the folder of the records. Where the runs are not at hand it says what the records say.
 
     Raises:
-        ValueError: The plan, its template or a record breaks a rule.
+        ValueError: The plan, its template or a record breaks a rule, or a record was made by another plan.
     """
     study = load(plan)
-    figures = Figures(study, last_steps(study))
+    settled = settle(study)
+    figures = Figures(study, settled.last_steps)
     collect(study, figures.runs.values())
+    for run in figures.runs.values():
+        settled.check_unchanged(run, folder_of(study, run))
     text = render(figures)
     out = study.results.with_suffix(".md")
     out.write_text(text, encoding="utf-8")
@@ -86,6 +89,7 @@ def render(figures: Figures) -> str:
         "baselines": baselines(figures),
         "pictures": [(each.title, path.relative_to(study.results.parent).as_posix()) for each, path in drawn],
         "missing": missing(figures),
+        "codes": figures.codes(),
         "plan": study,
         "plan_file": _shown(study.path),
         "records": _shown(study.results),

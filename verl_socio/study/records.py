@@ -47,14 +47,16 @@ class Result:
         lines: Figures over all samples, one a stage, in order.
         center_box: Those of the baseline.
         failures: Samples without a result.
-        data: Hash of the samples; two results can be paired where it is the same.
+        rests_on: Hashes of the samples and of the segmenter; two results can be compared where they are the same.
+        code: Hash of the code that evaluated.
         ious: IoU of each sample by stage, 0..1, in order of the samples' ids; (samples,) float.
     """
 
     lines: tuple[Line, ...]
     center_box: Line
     failures: int
-    data: str
+    rests_on: tuple[str, str]
+    code: str
     ious: Mapping[str, np.ndarray]
 
     def line(self, mask: str) -> Line:
@@ -72,7 +74,7 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
         target = folder_of(study, run)
         settings = run.folder / SETTINGS
         if settings.is_file():
-            _write(target / SETTINGS, _without_root(settings.read_text(encoding="utf-8")))
+            _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
         if steps := _thinned(sorted((run.folder / "metrics").glob("*.jsonl"))):
             _write(target / METRICS, "".join(json.dumps(each) + "\n" for each in steps))
         for evaluation in study.evaluations:
@@ -105,7 +107,8 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
         lines = [Line(**line) for line in values["lines"]]
         ious = {name: np.array(parts, dtype=float) / _PARTS for name, parts in values["iou"].items()}
         center_box, *stages = lines
-        result = Result(tuple(stages), center_box, int(values["failures"]), str(values["data"]), ious)
+        rests_on = (str(values["data"]), str(values["segmenter"]))
+        result = Result(tuple(stages), center_box, int(values["failures"]), rests_on, str(values["code"]), ious)
         sound = stages and center_box.name == CENTER_BOX and list(ious) == [line.name for line in stages]
         if not sound or any(each.shape != (center_box.samples,) for each in ious.values()):
             raise ValueError("figures and samples do not fit")
@@ -136,6 +139,11 @@ def read_metrics(study: Study, run: Run) -> list[tuple[int, dict[str, float]]]:
     """
     path = folder_of(study, run) / METRICS
     return [(entry["step"], entry["data"]) for entry in _entries(path)] if path.is_file() else []
+
+
+def without_root(text: str) -> str:
+    """Settings without the place of this clone, which is nobody else's business."""
+    return text.replace(f"{ROOT}/", "")
 
 
 def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
@@ -187,6 +195,7 @@ def _record(folder: Path) -> str:
         "failures": summary["failures"],
         "lines": lines,
         "data": identity["data"],
+        "segmenter": identity["segmenter"]["weights"],
         "code": identity["code"],
         "versions": identity["versions"],
         "sampling": identity["sampling"],
@@ -205,11 +214,6 @@ def _parts(row: SampleRow, stage: str) -> int:
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Write a baseline's record."""
     _write(path, json.dumps({"lines": [asdict(line) for line in lines]}, indent=1) + "\n")
-
-
-def _without_root(text: str) -> str:
-    """The settings without the place of this clone, which is nobody else's business."""
-    return text.replace(f"{ROOT}/", "")
 
 
 def _write(path: Path, text: str) -> None:

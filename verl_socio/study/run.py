@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_socio.errors import invalid
-from verl_socio.study.checks import check_evaluations, last_steps
+from verl_socio.study.checks import check_evaluations, settle
 from verl_socio.study.plan import Study, load
 from verl_socio.study.steps import Step, baseline_steps, runs_of, steps_of
 from verl_socio.train.settings import ROOT
@@ -43,7 +43,10 @@ def run(plan: Path, only: Sequence[str], seeds: Sequence[int], *, dry_run: bool)
         RuntimeError: Some steps failed; everything else is done.
     """
     study = load(plan)
-    runs = runs_of(study, last_steps(study), only, seeds)
+    settled = settle(study)
+    runs = runs_of(study, settled.last_steps, only, seeds)
+    for each in runs:
+        settled.check_unchanged(each, each.folder)
     check_evaluations(study)
     parts = {} if only else {"baselines": baseline_steps(study)}
     parts |= {each.name: steps_of(study, each) for each in runs}
@@ -165,7 +168,7 @@ def state(study: Study, parts: Mapping[str, Sequence[Step]], failed: Sequence[St
     kinds = ["data", "train", "merge", *study.evaluations]
     table = Table(title=f"{study.path}: what is there", title_justify="left")
     for head in ("run", *kinds):
-        table.add_column(head)
+        table.add_column(head, overflow="fold")
     commands = {step.command for step in failed}
     for name, steps in parts.items():
         table.add_row(name, *(_cell([step for step in steps if step.kind == kind], commands) for kind in kinds))

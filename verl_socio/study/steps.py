@@ -70,7 +70,7 @@ def runs_of(study: Study, last_steps: Mapping[str, int], only: Sequence[str], se
 
     Args:
         study: The plan.
-        last_steps: Each variant's last step, from `checks.last_steps`.
+        last_steps: Each variant's last step, from `checks.settle`.
         only: Names of variants; none means all.
         seeds: Seeds; none means all.
 
