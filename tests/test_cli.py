@@ -197,3 +197,23 @@ def test_a_city_overwrites_nothing(command: Callable[..., tuple[int, str, str]],
     assert code == 2
     assert "Fix: " in err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+PLAN = Path(__file__).parents[1] / "configs" / "study" / "city.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", PLAN, "--seeds", "0;1"], "--seeds = '0;1': must be whole numbers"),
+        (["run", "/no/such.yaml"], "plan = '/no/such.yaml': must be a YAML file"),
+        (["page", "/no/such.yaml"], "plan = '/no/such.yaml': must be a YAML file"),
+    ],
+)
+def test_a_study_that_cannot_be_is_refused(
+    command: Callable[..., tuple[int, str, str]], words: list[object], message: str
+) -> None:
+    code, _, err = command("study", *words)
+    assert code == 2
+    assert message in err
+    assert "Fix: " in err
