@@ -13,7 +13,8 @@ from verl_socio.evaluate.rows import SampleRow, StageRow
 from verl_socio.evaluate.scores import summarise
 from verl_socio.metrics import MaskScore
 from verl_socio.study.figures import Figures
-from verl_socio.study.plan import Study, load
+from verl_socio.study.plan import Study
+from verl_socio.study.reading import load
 from verl_socio.study.records import collect
 
 LAST = {"start": 0, "other": 4, "trained": 4}

@@ -9,7 +9,8 @@ import pytest
 from verl_socio.evaluate.scores import Line
 from verl_socio.study.figures import Difference, Figures
 from verl_socio.study.page import baselines, page, render, sentence
-from verl_socio.study.plan import Comparison, Study, load
+from verl_socio.study.plan import Comparison, Study
+from verl_socio.study.reading import load
 from verl_socio.study.records import write_lines
 from verl_socio.train.settings import CONFIGS
 

@@ -57,7 +57,7 @@ def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: s
         assert Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True)).stages
     elif kind == "study":
         from verl_socio.study.checks import check_evaluations, settle
-        from verl_socio.study.plan import load
+        from verl_socio.study.reading import load
 
         study = load(CONFIGS / name)
         assert study.template.is_file()

@@ -15,7 +15,8 @@ from verl_socio.recipes.template import UNFILLABLE
 from verl_socio.study.checks import settle
 from verl_socio.study.curves import FOLDER, draw, pictures
 from verl_socio.study.figures import TIMES_ERROR, Difference, Figures, Spread, Verdict, verdict_of
-from verl_socio.study.plan import Claim, load
+from verl_socio.study.plan import Claim
+from verl_socio.study.reading import load
 from verl_socio.study.records import collect, folder_of, read_baseline
 from verl_socio.train.settings import ROOT
 

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from verl_socio.errors import invalid
 from verl_socio.study.checks import check_evaluations, settle
-from verl_socio.study.plan import Study, load
+from verl_socio.study.plan import Study
+from verl_socio.study.reading import load
 from verl_socio.study.steps import Step, baseline_steps, runs_of, steps_of
 from verl_socio.train.settings import ROOT
 

@@ -7,7 +7,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from verl_socio.study.plan import Study, load
+from verl_socio.study.plan import Study
+from verl_socio.study.reading import load
 
 
 def test_a_plan_is_read_with_its_defaults(study: Study, tmp_path: Path) -> None:
