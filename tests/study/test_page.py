@@ -11,7 +11,7 @@ from verl_socio.study.figures import Difference, Figures
 from verl_socio.study.page import baselines, page, render, sentence
 from verl_socio.study.plan import Comparison, Study
 from verl_socio.study.reading import load
-from verl_socio.study.records import write_lines
+from verl_socio.study.records import collect, write_lines
 from verl_socio.train.settings import CONFIGS
 
 LAST = {"start": 0, "other": 4, "trained": 4}
@@ -70,8 +70,8 @@ def test_a_single_seed_has_no_deviation_and_samples_that_failed_are_counted(
     figures = Figures(shipped, LAST)
     folder = figures.runs["trained", 0].folder / "eval" / "test-step_4"
     write_evaluation(folder, {"localise": [0.5, 0.5]}, failed=1)
-    page_path = page(write_plan_with(shipped))
-    rows = lines(page_path.read_text(), "| trained | test | 1 of 2 |")
+    collect(shipped, figures.runs.values())
+    rows = lines(render(figures), "| trained | test | 1 of 2 |")
     assert len(rows) == 2, "once in each claim"
     for row in rows:
         assert re.search(r"1 of 2 \|  \| 25\.0 \|.*\| 1 \|", row), "one stage has no first mask beside the last"
