@@ -50,6 +50,12 @@ def test_each_curve_has_its_stages_steps_and_seeds(study: Study, metrics: Callab
     assert found["parse_failures.png"].panels[""]["trained, refine"] == {1: [0.5, 0.5]}
 
 
+def test_fine_tuning_has_its_losses(study: Study, metrics: Callable[..., None]) -> None:
+    metrics(0, [(1, {"train/loss": 2.0}), (2, {"train/loss": 1.0, "val/loss": 1.5})])
+    (picture,) = by_file(study).values()
+    assert picture.panels == {"": {"trained, train": {1: [2.0], 2: [1.0]}, "trained, val": {2: [1.5]}}}
+
+
 def test_the_way_out_of_distribution_begins_at_the_start(study: Study, keep: Callable[..., None]) -> None:
     keep("trained", 0, "test", {"localise": [0.5]})
     keep("trained", 1, "test", {"localise": [0.7]})

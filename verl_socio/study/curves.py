@@ -22,6 +22,7 @@ _PART = re.compile(r"(\w+)/reward/(\w+)")
 _GIOU = re.compile(r"val/(\w+)/giou")
 _UNPARSED = re.compile(r"(\w+)/parse_failure")
 _LENGTH = re.compile(r"response_length/mean")
+_LOSS = re.compile(r"(train|val)/loss")
 
 # Step -> the value of each seed that has it.
 Points = Mapping[int, Sequence[float]]
@@ -75,6 +76,7 @@ def pictures(figures: Figures) -> list[Picture]:
         Picture(
             "Answers that could not be parsed", "parse_failures.png", {"": lines(_UNPARSED, by_stage)}, "step", "share"
         ),
+        Picture("Loss of supervised fine-tuning", "loss.png", {"": lines(_LOSS, by_stage)}, "step", "nats a token"),
         Picture("The test sets, along the training", "out_of_distribution.png", _along(figures), "step", "gIoU"),
     ]  # fmt: skip
     return [each for each in made if any(each.panels.values())]
