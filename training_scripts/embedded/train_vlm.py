@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         help="folder for the weights after each phase; default: outputs/embedded_vlm",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and training; default: 0")
-    parser.add_argument("--scenes", type=int, default=2000, help="scenes of the train split; default: 2000")
+    parser.add_argument("--scenes", type=int, default=4000, help="scenes of the train split; default: 4000")
     parser.add_argument("--val-scenes", type=int, default=200, help="scenes of the val split; default: 200")
     parser.add_argument("--measure-only", action="store_true", help="measure the model in --out; train nothing")
     return parser.parse_args()
