@@ -99,6 +99,10 @@ class ChatModel:
         self._check_counts(turn.images, prompt_ids, inputs)
         return Encoded(prompt_ids, inputs)
 
+    def answer_ids(self, text: str) -> list[int]:
+        """The tokens of an answer as the model would have written it, with the token that ends its turn."""
+        return [*self.tokenizer.encode(text, add_special_tokens=False), int(self.tokenizer.eos_token_id)]
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, without control tokens."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))

@@ -8,9 +8,11 @@ all are there, tells a whole one from one that was being written, or that is bei
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 from verl_socio.errors import invalid
@@ -60,6 +62,28 @@ def newest_whole(checkpoints: Path) -> Path | None:
         return None
     found = [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
     return max(found, key=step_of, default=None)
+
+
+def check_disk(checkpoints: Path) -> None:
+    """Refuse to begin a checkpoint that the disk cannot hold.
+
+    Args:
+        checkpoints: A run's checkpoint folder.
+
+    Raises:
+        OSError: Less is free than the last checkpoint took; earlier checkpoints are untouched.
+    """
+    newest = newest_whole(checkpoints)
+    if newest is None:
+        return
+    free, needed = shutil.disk_usage(checkpoints).free, size_of(newest)
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"a checkpoint takes {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; earlier ones are "
+            f"untouched: free some space and give the same command again to go on from step {step_of(newest)}",
+            str(checkpoints),
+        )
 
 
 def size_of(checkpoint: Path) -> int:

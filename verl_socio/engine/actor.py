@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-import torch
 from torch.distributed.fsdp import CPUOffloadPolicy
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from verl_socio.engine.cpu import is_cpu_build
+from verl_socio.engine.cpu import is_cpu_build, join_gloo_group
 
 
 class HybridWorker(ActorRolloutRefWorker):
@@ -21,21 +19,10 @@ class HybridWorker(ActorRolloutRefWorker):
     def init_model(self) -> None:
         """Build the actor and, where asked for, the reference model."""
         if is_cpu_build():
-            _join_gloo_group()
+            join_gloo_group()
             # Pinned memory is memory an accelerator can reach; without one torch refuses to pin.
             transformer_impl.CPUOffloadPolicy = _unpinned_offload_policy
         super().init_model()
-
-
-def _join_gloo_group() -> None:
-    # verl would ask for "cpu:gloo,<device>:gloo", which torch refuses when the device is the CPU itself.
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(
-            "gloo",
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
-            init_method=os.environ.get("DIST_INIT_METHOD"),
-        )
 
 
 def _unpinned_offload_policy(**_: Any) -> CPUOffloadPolicy:

@@ -30,6 +30,21 @@ def with_split(source: str, split: str) -> str:
     return f"{path.resolve() if path.exists() else source}#{split}"
 
 
+def samples_of(data_files: str | list[str] | ListConfig, max_samples: int) -> list[Sample]:
+    """The samples of one split of a source, or of several, as `with_split` names them.
+
+    Args:
+        data_files: The names.
+        max_samples: Keep only the first so many; -1 keeps all.
+    """
+    samples: list[Sample] = []
+    for name in [data_files] if isinstance(data_files, str) else data_files:
+        source, mark, split = name.rpartition("#")
+        assert mark, f"{name} names no split"
+        samples += load_samples(source, split)
+    return samples if max_samples < 0 else samples[:max_samples]
+
+
 class SampleDataset(Dataset):
     """Rows of strings: where a sample's images are and what is asked. Images are opened where they are used.
 
@@ -49,14 +64,9 @@ class SampleDataset(Dataset):
         config: DictConfig | None = None,
         max_samples: int = -1,
     ) -> None:
-        names = [data_files] if isinstance(data_files, str) else list(data_files)
-        samples: list[Sample] = []
-        for name in names:
-            source, mark, split = name.rpartition("#")
-            assert mark, f"{name} names no split"
-            samples += load_samples(source, split)
-        self._samples = samples if max_samples < 0 else samples[:max_samples]
-        self._source = names[0].rpartition("#")[2]
+        self._samples = samples_of(data_files, max_samples)
+        first = data_files if isinstance(data_files, str) else data_files[0]
+        self._source = first.rpartition("#")[2]
 
     def __len__(self) -> int:
         return len(self._samples)

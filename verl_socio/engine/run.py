@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from ray.exceptions import RayTaskError
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
-from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
+from verl_socio.engine.groups import check_groups
 from verl_socio.engine.leftovers import Leftovers, remove_noted
-from verl_socio.errors import invalid
 from verl_socio.guard import Guard
 from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
@@ -47,12 +46,7 @@ def check(config: DictConfig) -> None:
         ValueError: A key of a group that verl makes a class of is unknown to that class, or has a value it refuses.
     """
     auto_set_device(config)
-    for group in ("algorithm", "actor_rollout_ref.actor", "actor_rollout_ref.rollout"):
-        try:
-            omega_conf_to_dataclass(OmegaConf.select(config, group))
-        except InstantiationException as error:
-            rule = str(error.__cause__ or error).split("\n")[0]
-            raise invalid(group, "settings", rule, "see verl's ppo_trainer.yaml for its keys") from error
+    check_groups(config, ("algorithm", "actor_rollout_ref.actor", "actor_rollout_ref.rollout"), "ppo_trainer.yaml")
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
 
 

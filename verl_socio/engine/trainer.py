@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
-import shutil
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +21,7 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
 
-from verl_socio.checkpoints import mark_whole, newest_whole, size_of, step_of
+from verl_socio.checkpoints import check_disk, mark_whole, newest_whole
 from verl_socio.engine.actor import HybridWorker
 from verl_socio.engine.metrics import agreement, stage_metrics
 from verl_socio.engine.rows import join, plain, rollout_of, split_by_stage
@@ -150,27 +148,9 @@ class EpisodeTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         folder = Path(self.config.trainer.default_local_dir)
-        self._check_disk(folder)
+        check_disk(folder)
         super()._save_checkpoint()
         mark_whole(folder / f"global_step_{self.global_steps}")
-
-    def _check_disk(self, folder: Path) -> None:
-        """Refuse to begin a checkpoint that the disk cannot hold.
-
-        Raises:
-            OSError: Less is free than the last checkpoint took; earlier checkpoints are untouched.
-        """
-        newest = newest_whole(folder)
-        if newest is None:
-            return
-        free, needed = shutil.disk_usage(folder).free, size_of(newest)
-        if free < needed:
-            raise OSError(
-                errno.ENOSPC,
-                f"a checkpoint takes {needed / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free; earlier ones are "
-                f"untouched: free some space and give the same command again to go on from step {step_of(newest)}",
-                str(folder),
-            )
 
     # --- what is reported ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from verl_socio.answer import Grammar, Prompt, describe
@@ -17,8 +18,12 @@ from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.errors import invalid
 from verl_socio.geometry import Frame
 from verl_socio.recipes import Recipe
+from verl_socio.rewards import Target
 from verl_socio.segment import SegmenterConfig, locate
 from verl_socio.segment.box_segmenter import BoxSegmenter
+from verl_socio.teacher import right_answer
+from verl_socio.train.ranks import check_ranks
+from verl_socio.train.settings import is_supervised, model_key
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _SHOWN = 10
@@ -32,10 +37,14 @@ def check(config: DictConfig) -> None:
     """
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     _check_segmenter(OmegaConf.to_container(config.segmenter, resolve=True))
-    _check_model(str(config.actor_rollout_ref.model.path))
-    _check_ranks(config)
-    samples = _check_data(config, recipe)
-    _check_budget(config, recipe, samples)
+    _check_model(model_key(config), str(OmegaConf.select(config, model_key(config))))
+    check_ranks(config)
+    training, validation = _check_data(config, recipe)
+    chat = _load_chat(config)
+    _check_budget(config, recipe, chat, training + validation)
+    if is_supervised(config):
+        _check_answers(config, recipe, chat, training, "train_max_samples")
+        _check_answers(config, recipe, chat, validation, "val_max_samples")
 
 
 def _check_segmenter(settings: Any) -> None:
@@ -46,9 +55,8 @@ def _check_segmenter(settings: Any) -> None:
     locate(SegmenterConfig(**settings))
 
 
-def _check_model(path: str) -> None:
+def _check_model(field: str, path: str) -> None:
     folder = Path(path)
-    field = "actor_rollout_ref.model.path"
     if not folder.exists():
         if path.startswith((".", "/")) or path.count("/") != 1:
             rule = "must be a model folder or a Hub id such as Qwen/Qwen2.5-VL-3B-Instruct"
@@ -61,58 +69,20 @@ def _check_model(path: str) -> None:
         raise invalid(field, path, "must hold weights (*.safetensors)", fix)
 
 
-def _check_ranks(config: DictConfig) -> None:
-    trainer, rollout, batch_size = config.trainer, config.actor_rollout_ref.rollout, config.data.train_batch_size
-    mini_batch = config.actor_rollout_ref.actor.ppo_mini_batch_size
-    _check_counts(
-        {
-            "trainer.n_gpus_per_node": trainer.n_gpus_per_node,
-            "trainer.nnodes": trainer.nnodes,
-            "data.train_batch_size": batch_size,
-            "actor_rollout_ref.rollout.n": rollout.n,
-            "actor_rollout_ref.rollout.tensor_model_parallel_size": rollout.tensor_model_parallel_size,
-            "actor_rollout_ref.actor.ppo_mini_batch_size": mini_batch,
-        }
-    )
-    ranks = trainer.n_gpus_per_node * trainer.nnodes
-    if trainer.device == "cuda":
-        import torch
-
-        if torch.cuda.device_count() < trainer.n_gpus_per_node:
-            rule = f"needs as many GPUs, but {torch.cuda.device_count()} are visible here"
-            raise invalid(
-                "trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible"
-            )
-    if ranks % rollout.tensor_model_parallel_size:
-        field = "actor_rollout_ref.rollout.tensor_model_parallel_size"
-        raise invalid(field, rollout.tensor_model_parallel_size, f"must divide the {ranks} ranks", "choose a divisor")
-    rows = batch_size * rollout.n
-    if rows % ranks:
-        rule = f"times rollout.n = {rollout.n} gives {rows} rows a stage, which {ranks} ranks cannot share evenly"
-        raise invalid("data.train_batch_size", batch_size, rule, f"make the rows a multiple of {ranks}")
-    if batch_size % mini_batch:
-        rule = f"must divide data.train_batch_size = {batch_size}"
-        fix = "leave it as it is for one update a stage"
-        raise invalid("actor_rollout_ref.actor.ppo_mini_batch_size", mini_batch, rule, fix)
-
-
-def _check_counts(counts: dict[str, object]) -> None:
-    for field, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            fix = "set it to 1 or more" if field != "trainer.n_gpus_per_node" else "run on a machine with a GPU"
-            raise invalid(field, value, "must be a whole number of 1 or more", fix)
-
-
-def _check_data(config: DictConfig, recipe: Recipe) -> list[Sample]:
-    """The samples of training and validation, each of them sound."""
+def _check_data(config: DictConfig, recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
+    """The samples of training and of validation, each of them sound."""
     data = config.data
     training = _load(data.train_files, data.train_split, "data.train_files", recipe.needs_map)
     validation = _load(data.val_files, data.val_split, "data.val_files", recipe.needs_map)
     count = len(training) if data.train_max_samples < 0 else min(len(training), data.train_max_samples)
-    if count < data.train_batch_size:
-        rule = f"must not exceed the {count} training samples"
+    rows, having = count, f"{count} training samples"
+    if is_supervised(config):
+        rows = count * len(recipe.stages)
+        having = f"{rows} rows of {having}"
+    if rows < data.train_batch_size:
+        rule = f"must not exceed the {having}"
         raise invalid("data.train_batch_size", data.train_batch_size, rule, "lower it or give more samples")
-    return training + validation
+    return training, validation
 
 
 def _load(sources: str | ListConfig, split: str, field: str, need_map: bool) -> list[Sample]:
@@ -127,13 +97,12 @@ def _load(sources: str | ListConfig, split: str, field: str, need_map: bool) -> 
     return samples
 
 
-def _check_budget(config: DictConfig, recipe: Recipe, samples: list[Sample]) -> None:
+def _check_budget(config: DictConfig, recipe: Recipe, chat: ChatModel, samples: list[Sample]) -> None:
     """Rehearse an episode on the largest images with the longest question: every prompt must fit, images are not cut.
 
     The answers are made up, with boxes for the next prompt to repeat; the masks are their boxes.
     """
-    data, rollout = config.data, config.actor_rollout_ref.rollout
-    chat = _load_chat(config)
+    data = config.data
     for sample in samples:
         chat.check_words(sample.question)
     largest = max(samples, key=lambda sample: chat.grid.num_tokens(sample.satellite.size_wh))
@@ -150,20 +119,36 @@ def _check_budget(config: DictConfig, recipe: Recipe, samples: list[Sample]) -> 
     asyncio.run(
         run_episode(scene, recipe, generate=generate, segmenter=BoxSegmenter(), frame_of=chat.frame_of),
     )
-    total = data.max_prompt_length + data.max_response_length
+    if is_supervised(config):
+        return
+    rollout, total = config.actor_rollout_ref.rollout, data.max_prompt_length + data.max_response_length
     if rollout.max_model_len is not None and total > rollout.max_model_len:
         rule = f"must hold data.max_prompt_length + data.max_response_length = {total}"
         field = "actor_rollout_ref.rollout.max_model_len"
         raise invalid(field, rollout.max_model_len, rule, f"raise it to {total}")
 
 
+def _check_answers(config: DictConfig, recipe: Recipe, chat: ChatModel, samples: list[Sample], most: str) -> None:
+    """Write every right answer that will be taught: each must fit."""
+    budget, count = config.data.max_response_length, config.data[most]
+    for sample in samples if count < 0 else samples[:count]:
+        target = Target.from_mask(sample.target_mask())
+        frame = chat.frame_of(sample.satellite.size_wh)
+        for stage in recipe.stages:
+            answer = right_answer(target, stage, frame, stage.grammar.max_items, np.random.default_rng(0))
+            needed = len(chat.answer_ids(answer))
+            if needed > budget:
+                rule = f"is too small: the right answer of stage {stage.name} of sample {sample.id} has {needed} tokens"
+                raise invalid("data.max_response_length", budget, rule, "raise it")
+
+
 def _load_chat(config: DictConfig) -> ChatModel:
-    path = config.actor_rollout_ref.model.path
+    path = OmegaConf.select(config, model_key(config))
     try:
         return ChatModel.load(path, config.frame)
     except OSError as error:  # what transformers raises where the Hub has no such model, or cannot be reached
         rule = f"must hold a processor and a configuration ({str(error).splitlines()[0]})"
-        raise invalid("actor_rollout_ref.model.path", path, rule, "correct the path or the Hub id") from error
+        raise invalid(model_key(config), path, rule, "correct the path or the Hub id") from error
 
 
 def _longest_answer(grammar: Grammar, told_items: int, frame: Frame) -> str:

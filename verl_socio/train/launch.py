@@ -16,7 +16,7 @@ from verl_socio.train.gain import gain_table
 from verl_socio.train.prepare import prepare
 from verl_socio.train.progress import MetricsFollower
 from verl_socio.train.run_folder import claim
-from verl_socio.train.settings import resolve, shown
+from verl_socio.train.settings import is_supervised, model_key, resolve, shown
 
 # Bound to the terminal as it is now: verl's own output goes to a log while it trains.
 console = Console(file=sys.stdout)
@@ -58,18 +58,24 @@ def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
 
 def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:
     resumed = "from the start" if newest is None else f"from step {step_of(newest)}"
+    size = config.data.train_batch_size
+    step = f"{size} rows" if is_supervised(config) else f"{size} questions x {config.actor_rollout_ref.rollout.n} rollouts"
     console.print(
-        f"Run {config.run} {resumed}: {config.actor_rollout_ref.model.path} on {config.data.train_files} "
-        f"({config.data.train_batch_size} questions x {config.actor_rollout_ref.rollout.n} rollouts a step, "
-        f"recipe {config.recipe.name}, {config.trainer.device})\nEverything it writes: {folder}",
+        f"Run {config.run} {resumed}: {OmegaConf.select(config, model_key(config))} on {config.data.train_files} "
+        f"({step} a step, recipe {config.recipe.name}, {config.trainer.device})\nEverything it writes: {folder}",
         soft_wrap=True,
     )
 
 
 def _start(config: DictConfig, folder: Path, total: int | None) -> None:
     os.environ.setdefault("VERL_LOGGING_LEVEL", "WARN")
-    from verl_socio.engine import run  # verl, torch and Ray: seconds of imports
+    # verl, torch and Ray: seconds of imports
     from verl_socio.engine.dataset import with_split
+
+    if is_supervised(config):
+        from verl_socio.engine.supervised import train
+    else:
+        from verl_socio.engine.run import train
 
     started = time.strftime("%Y%m%d-%H%M%S")
     # verl's file logger empties the file it is given: every start gets its own.
@@ -83,6 +89,6 @@ def _start(config: DictConfig, folder: Path, total: int | None) -> None:
     logs = folder / "logs" / started
     try:
         with MetricsFollower(metrics, total, list(config.recipe.stages), console):
-            run.train(config, logs)
+            train(config, logs)
     finally:
         console.print(f"Logs of all processes: {logs}", soft_wrap=True)

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from verl_socio.train.settings import model_key
 
 EMBEDDED = "embedded"
 # Beside the runs, and named unlike any of them.
@@ -18,8 +20,8 @@ CITY_SEED = 0
 def prepare(config: DictConfig) -> None:
     """Replace every `embedded` in the settings by the path of what it stands for, made where it is missing."""
     output_root = Path(config.output_root)
-    if config.actor_rollout_ref.model.path == EMBEDDED:
-        config.actor_rollout_ref.model.path = str(embedded_model(output_root))
+    if OmegaConf.select(config, model_key(config)) == EMBEDDED:
+        OmegaConf.update(config, model_key(config), str(embedded_model(output_root)))
     for key in ("train_files", "val_files"):
         if config.data[key] == EMBEDDED:
             config.data[key] = str(embedded_city(output_root))

@@ -77,6 +77,11 @@ class MetricsFollower:
 def summary(step: int, data: Mapping[str, float], stages: list[str]) -> list[str]:
     """The lines that show one entry of the metrics file: a training step, a validation, or both."""
     lines = []
+    if "train/loss" in data:
+        tail = f"gradient {data['train/grad_norm']:.2f} | learning rate {data['train/lr']:.1e}"
+        lines.append(f"step {step} | loss {data['train/loss']:.4f} | {tail}")
+    if "val/loss" in data:
+        lines.append(f"validation after step {step} | loss {data['val/loss']:.4f}")
     if f"{stages[0]}/reward" in data:
         parts = [_stage(name, data, name) for name in stages]
         agreement = min(data[f"{name}/agreement/pearson"] for name in stages if f"{name}/agreement/pearson" in data)

@@ -18,6 +18,7 @@ _FREE = (
     "transfer_queue.",
     "segmenter.",
     "data.dataloader_num_workers",
+    "data.num_workers",
     "actor_rollout_ref.rollout.",
 )
 # And what among these decides what is learnt.

@@ -26,9 +26,23 @@ CONFIGS = ROOT / "configs"
 _CHECKED_ELSEWHERE = ("recipe", "segmenter", "ray_kwargs.ray_init")
 
 
+# What the configurations are built on, and verl's own file that each of these is built on.
+_BASES = {"train": "ppo_trainer.yaml", "sft": "sft_trainer_engine.yaml"}
+
+
 def names() -> list[str]:
     """The configurations that a run can start from."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "train")
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in _BASES)
+
+
+def is_supervised(config: DictConfig) -> bool:
+    """Whether a run learns from right answers; else it learns by reward."""
+    return "actor_rollout_ref" not in config
+
+
+def model_key(config: DictConfig) -> str:
+    """The setting that names a run's model."""
+    return "model.path" if is_supervised(config) else "actor_rollout_ref.model.path"
 
 
 def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -53,7 +67,7 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
         _check_groups(config)
         _fill_in(config, name, overrides)
         OmegaConf.resolve(config)
-    _check_kinds(OmegaConf.to_container(config), overrides)
+    _check_kinds(OmegaConf.to_container(config), _base(config), overrides)
     return config
 
 
@@ -78,30 +92,35 @@ def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
     return config
 
 
+def _base(config: DictConfig) -> str:
+    return "sft" if is_supervised(config) else "train"
+
+
 @cache
-def _schema() -> Any:
-    """Verl's defaults and train.yaml: they have nearly every key, and mostly a value of its kind."""
-    schema = _composed("train", ["data.train_files=''"])
+def _schema(base: str) -> Any:
+    """Verl's defaults and the project's: they have nearly every key, and mostly a value of its kind."""
+    schema = _composed(base, ["data.train_files=''"])
     return OmegaConf.to_container(schema, resolve=True)
 
 
 def _check_groups(config: DictConfig) -> None:
-    for key, default in _schema().items():
+    for key, default in _schema(_base(config)).items():
         if isinstance(default, dict) and not OmegaConf.is_dict(config[key]):
             raise invalid(key, config[key], "is a group of settings", f"set its members, as in {key}.NAME=VALUE")
 
 
-def _check_kinds(config: Any, overrides: Sequence[str]) -> None:
+def _check_kinds(config: Any, base: str, overrides: Sequence[str]) -> None:
     added = tuple(override.lstrip("+").split("=")[0] for override in overrides if override.startswith("+"))
     given = {override.split("=")[0] for override in overrides}
     found = [
         departure
-        for departure in _departures(config, _schema(), "", keys_are_known=True)
+        for departure in _departures(config, _schema(base), "", keys_are_known=True)
         if not departure[0].startswith((*_CHECKED_ELSEWHERE, *added))
     ]
     if found:  # a wrong value is wrong wherever it is copied to: name the one that was given, or else the highest
         key, value, rule = min(found, key=lambda departure: (departure[0] not in given, departure[0].count(".")))
-        raise invalid(key, value, rule, "see configs/train.yaml and verl's ppo_trainer.yaml for keys and values")
+        fix = f"see configs/{base}.yaml and verl's {_BASES[base]} for keys and values"
+        raise invalid(key, value, rule, fix)
 
 
 def _departures(

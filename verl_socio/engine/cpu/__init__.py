@@ -23,3 +23,17 @@ def prepare_environment() -> None:
     """Set what vLLM reads when it starts, unless the user has set it."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def join_gloo_group() -> None:
+    """Join the group of processes that the environment describes, over gloo.
+
+    verl would ask for "cpu:gloo,<device>:gloo", which torch refuses when the device is the CPU itself.
+    """
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(
+            "gloo",
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+            init_method=os.environ.get("DIST_INIT_METHOD"),
+        )

@@ -1,0 +1,94 @@
+"""How many processes a run has, and whether its rows can be shared among them."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from verl_socio.errors import invalid
+from verl_socio.train.settings import is_supervised
+
+
+def check_ranks(config: DictConfig) -> None:
+    """Check the counts of a run.
+
+    Raises:
+        ValueError: A count is no whole number of 1 or more, there are fewer GPUs, or rows cannot be shared evenly.
+    """
+    if is_supervised(config):
+        _check_rows(config)
+    else:
+        _check_rollouts(config)
+
+
+def _check_rollouts(config: DictConfig) -> None:
+    trainer, rollout, batch_size = config.trainer, config.actor_rollout_ref.rollout, config.data.train_batch_size
+    mini_batch = config.actor_rollout_ref.actor.ppo_mini_batch_size
+    _check_counts(
+        {
+            "trainer.n_gpus_per_node": trainer.n_gpus_per_node,
+            "trainer.nnodes": trainer.nnodes,
+            "data.train_batch_size": batch_size,
+            "actor_rollout_ref.rollout.n": rollout.n,
+            "actor_rollout_ref.rollout.tensor_model_parallel_size": rollout.tensor_model_parallel_size,
+            "actor_rollout_ref.actor.ppo_mini_batch_size": mini_batch,
+        }
+    )
+    ranks = trainer.n_gpus_per_node * trainer.nnodes
+    _check_gpus(trainer)
+    if ranks % rollout.tensor_model_parallel_size:
+        field = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+        raise invalid(field, rollout.tensor_model_parallel_size, f"must divide the {ranks} ranks", "choose a divisor")
+    rows = batch_size * rollout.n
+    if rows % ranks:
+        rule = f"times rollout.n = {rollout.n} gives {rows} rows a stage, which {ranks} ranks cannot share evenly"
+        raise invalid("data.train_batch_size", batch_size, rule, f"make the rows a multiple of {ranks}")
+    if batch_size % mini_batch:
+        rule = f"must divide data.train_batch_size = {batch_size}"
+        fix = "leave it as it is for one update a stage"
+        raise invalid("actor_rollout_ref.actor.ppo_mini_batch_size", mini_batch, rule, fix)
+
+
+def _check_gpus(trainer: DictConfig) -> None:
+    if trainer.device == "cuda":
+        import torch
+
+        if torch.cuda.device_count() < trainer.n_gpus_per_node:
+            rule = f"needs as many GPUs, but {torch.cuda.device_count()} are visible here"
+            raise invalid(
+                "trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible"
+            )
+
+
+def _check_counts(counts: dict[str, object]) -> None:
+    for field, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            fix = "set it to 1 or more" if field != "trainer.n_gpus_per_node" else "run on a machine with a GPU"
+            raise invalid(field, value, "must be a whole number of 1 or more", fix)
+
+
+def _check_rows(config: DictConfig) -> None:
+    data, trainer = config.data, config.trainer
+    _check_counts(
+        {
+            "trainer.n_gpus_per_node": trainer.n_gpus_per_node,
+            "trainer.nnodes": trainer.nnodes,
+            "trainer.total_epochs": trainer.total_epochs,
+            "data.train_batch_size": data.train_batch_size,
+            "data.max_token_len_per_gpu": data.max_token_len_per_gpu,
+        }
+    )
+    _check_gpus(trainer)
+    ranks = trainer.n_gpus_per_node
+    if trainer.nnodes != 1:
+        raise invalid("trainer.nnodes", trainer.nnodes, "must be 1: fine-tuning runs on one machine", "set it to 1")
+    if data.train_batch_size % ranks:
+        rule = f"must be a multiple of the {ranks} ranks"
+        raise invalid("data.train_batch_size", data.train_batch_size, rule, "choose a multiple")
+    longest = data.max_prompt_length + data.max_response_length
+    if data.max_token_len_per_gpu < longest:
+        rule = f"must hold data.max_prompt_length + data.max_response_length = {longest}"
+        raise invalid("data.max_token_len_per_gpu", data.max_token_len_per_gpu, rule, f"raise it to {longest}")
+    for field in ("save_freq", "test_freq"):
+        # verl divides by them; "after_each_epoch" is its own word.
+        if trainer[field] == 0:
+            raise invalid(f"trainer.{field}", 0, "must not be 0", "use -1 for never, or a number of steps")
