@@ -35,6 +35,13 @@ def test_a_step_is_one_line_with_both_stages_and_the_lower_agreement() -> None:
     ]
 
 
+def test_fine_tuning_shows_its_loss() -> None:
+    learnt = {"train/loss": 1.23456, "train/grad_norm": 2.5, "train/lr": 2e-4}
+    line = "step 3 | loss 1.2346 | gradient 2.50 | learning rate 2.0e-04"
+    assert summary(3, learnt, STAGES) == [line]
+    assert summary(3, learnt | {"val/loss": 0.5}, STAGES) == [line, "validation after step 3 | loss 0.5000"]
+
+
 def test_failed_episodes_are_told() -> None:
     (line,) = summary(1, {**training(1), "episodes/segmenter_failures": 3}, STAGES)
     assert line.endswith("| 31.0 s | 3 episodes left out")

@@ -11,19 +11,24 @@ from omegaconf import DictConfig, OmegaConf
 from verl_socio.recipes import Recipe, Template
 from verl_socio.segment import SegmenterConfig
 from verl_socio.train import settings as module
-from verl_socio.train.settings import CONFIGS, ROOT, names, resolve, shipped_recipe, shown
+from verl_socio.train.settings import CONFIGS, ROOT, is_supervised, model_key, names, resolve, shipped_recipe, shown
 
 OVERRIDE = re.compile(r"[~+]{0,2}[a-z_][\w.]*=\S+")
 # A command line of this project in a script, a comment or a text: what is started, and the rest of the line.
 COMMANDS = re.compile(
     r"(?:verl-socio (train|evaluate)|bash (training_scripts/run|evaluation/|inference_scripts/)\S*\.sh)([^\n`]*)"
 )
-PARTS = ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm")
+# The groups of settings that verl makes classes of, by what a run learns from.
+PARTS = {
+    False: ("actor_rollout_ref.actor", "actor_rollout_ref.rollout", "algorithm"),
+    True: ("engine", "optim", "checkpoint"),
+}
 
 
 def configs_of_kind() -> dict[str, str]:
     """Every YAML below configs/, and what kind it is."""
-    kinds = {"recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", "study": "study", ".": "run"}
+    kinds = {".": "run", "recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", "study": "study"}
+    kinds["shared"] = "part"
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         relative = path.relative_to(CONFIGS)
@@ -63,8 +68,8 @@ def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: s
         assert study.template.is_file()
         assert set(settle(study).last_steps) == set(study.variants), "every override resolves against verl's schema"
         check_evaluations(study)
-    elif kind == "run" and stem == "train":
-        with pytest.raises(ValueError, match=r"config = 'train': must be one of"):
+    elif kind == "part" or stem in ("train", "sft"):
+        with pytest.raises(ValueError, match=rf"config = '{stem}': must be one of"):
             resolve(stem, [])
     else:
         assert kind == "run", f"{name} is of no kind that this test knows: say here what reads it"
@@ -84,10 +89,11 @@ def test_verls_own_classes_take_every_run(name: str) -> None:
     from verl.utils.config import omega_conf_to_dataclass
 
     config = resolve(name, ["trainer.n_gpus_per_node=2"])
-    for part in PARTS:
+    parts = PARTS[is_supervised(config)]
+    for part in parts:
         assert omega_conf_to_dataclass(OmegaConf.select(config, part)) is not None, part
     # The same classes refuse what they do not know: without that, the lines above would show nothing.
-    for part in PARTS[:2]:
+    for part in parts[:2]:
         spoilt = OmegaConf.create({**OmegaConf.to_container(OmegaConf.select(config, part)), "no_such_field": 1})
         with pytest.raises(Exception, match="no_such_field"):
             omega_conf_to_dataclass(spoilt)
@@ -99,6 +105,8 @@ def test_the_data_set_class_and_the_worker_manager_that_a_run_names_exist(name: 
 
     config = resolve(name, [])
     assert hasattr(import_module(config.data.custom_cls.path.removeprefix("pkg://")), config.data.custom_cls.name)
+    if is_supervised(config):
+        return
     place, _, manager = config.actor_rollout_ref.rollout.agent.agent_loop_manager_class.rpartition(".")
     assert hasattr(import_module(place), manager)
 
@@ -118,6 +126,29 @@ def test_every_override_in_a_script_or_a_text_is_a_setting(file: str, verb: str,
         from verl_socio.evaluate.settings import resolve as resolve_evaluation
 
         assert resolve_evaluation(overrides).output_root
+
+
+def test_fine_tuning_has_settings_of_its_own_and_shares_what_every_run_has() -> None:
+    taught, rewarded = resolve("sft_embedded", ["run=r"]), resolve("embedded", ["run=r"])
+    assert (is_supervised(taught), is_supervised(rewarded)) == (True, False)
+    assert OmegaConf.select(taught, model_key(taught)) == OmegaConf.select(rewarded, model_key(rewarded)) == "embedded"
+    for key in ("run_dir", "recipe", "frame", "data.train_files", "data.train_split", "trainer.default_local_dir"):
+        assert OmegaConf.select(taught, key) == OmegaConf.select(rewarded, key), key
+    rows = rewarded.data.train_batch_size * rewarded.actor_rollout_ref.rollout.n * len(rewarded.recipe.stages)
+    assert taught.data.train_batch_size == rows, "as many rows a step"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lr=fast", r"optim\.lr = 'fast': must be a number.*sft\.yaml and verl's sft_trainer_engine\.yaml"),
+        ("actor_rollout_ref.model.path=/m", r"settings = .*Could not override 'actor_rollout_ref"),
+        ("recipe=no_such", r"settings = 'recipe=no_such': .*Could not find 'recipe/no_such'"),
+    ],
+)
+def test_a_mistake_in_fine_tuning_names_its_own_files(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve("sft_embedded", [override])
 
 
 def test_the_order_of_precedence_is_verl_the_project_the_configuration_the_command() -> None:

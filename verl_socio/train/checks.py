@@ -22,7 +22,7 @@ from verl_socio.rewards import Target
 from verl_socio.segment import SegmenterConfig, locate
 from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.teacher import right_answer
-from verl_socio.train.ranks import check_ranks
+from verl_socio.train.ranks import check_epochs, check_ranks
 from verl_socio.train.settings import is_supervised, model_key
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -79,6 +79,7 @@ def _check_data(config: DictConfig, recipe: Recipe) -> tuple[list[Sample], list[
     if is_supervised(config):
         rows = count * len(recipe.stages)
         having = f"{rows} rows of {having}"
+        check_epochs(config, rows)
     if rows < data.train_batch_size:
         rule = f"must not exceed the {having}"
         raise invalid("data.train_batch_size", data.train_batch_size, rule, "lower it or give more samples")

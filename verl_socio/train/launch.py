@@ -59,7 +59,9 @@ def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
 def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:
     resumed = "from the start" if newest is None else f"from step {step_of(newest)}"
     size = config.data.train_batch_size
-    step = f"{size} rows" if is_supervised(config) else f"{size} questions x {config.actor_rollout_ref.rollout.n} rollouts"
+    step = (
+        f"{size} rows" if is_supervised(config) else f"{size} questions x {config.actor_rollout_ref.rollout.n} rollouts"
+    )
     console.print(
         f"Run {config.run} {resumed}: {OmegaConf.select(config, model_key(config))} on {config.data.train_files} "
         f"({step} a step, recipe {config.recipe.name}, {config.trainer.device})\nEverything it writes: {folder}",

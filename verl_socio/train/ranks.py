@@ -20,6 +20,20 @@ def check_ranks(config: DictConfig) -> None:
         _check_rollouts(config)
 
 
+def check_epochs(config: DictConfig, rows: int) -> None:
+    """Check that supervised fine-tuning comes to its last step, after which alone it writes what it has learnt.
+
+    Args:
+        config: The settings.
+        rows: Rows of an epoch.
+    """
+    trainer, an_epoch = config.trainer, rows // config.data.train_batch_size
+    steps = trainer.total_training_steps
+    if an_epoch and steps is not None and trainer.total_epochs * an_epoch < steps:
+        rule = f"gives {trainer.total_epochs * an_epoch} steps, fewer than trainer.total_training_steps = {steps}"
+        raise invalid("trainer.total_epochs", trainer.total_epochs, rule, f"raise it to {-(-steps // an_epoch)}")
+
+
 def _check_rollouts(config: DictConfig) -> None:
     trainer, rollout, batch_size = config.trainer, config.actor_rollout_ref.rollout, config.data.train_batch_size
     mini_batch = config.actor_rollout_ref.actor.ppo_mini_batch_size
