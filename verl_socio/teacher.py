@@ -109,7 +109,7 @@ def _points_in(region_hw: np.ndarray, count: int, rng: np.random.Generator) -> t
     rows, columns = ndimage.find_objects(region_hw.astype(np.int8))[0]
     depth_hw = ndimage.distance_transform_edt(np.pad(region_hw[rows, columns], 1))[1:-1, 1:-1]
     inside_yx = np.argwhere(depth_hw > _DEPTH * depth_hw.max())
-    chosen_yx = rng.choice(inside_yx, count, replace=len(inside_yx) < count) + (rows.start, columns.start)
+    chosen_yx = rng.choice(inside_yx, count, replace=len(inside_yx) < count) + np.array([rows.start, columns.start])
     return tuple(sorted((float(x), float(y)) for y, x in chosen_yx.tolist()))
 
 
