@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, open_dict
-from torchdata.stateful_dataloader import StatefulDataLoader
+from torch.utils.data import DataLoader
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils.checkpoint import CheckpointHandler
 from verl.utils.device import auto_set_device
@@ -42,7 +42,7 @@ class SupervisedTrainer(SFTTrainer):
         super()._build_dataloader()
         self.train_sampler.seed = self.config.data.seed
         # verl drops the last batch, and with it the whole of a small validation set.
-        self.val_dataloader = StatefulDataLoader(
+        self.val_dataloader = DataLoader(
             dataset=self.val_dataset,
             batch_size=self.train_batch_size_per_dp,
             sampler=self.val_sampler,
