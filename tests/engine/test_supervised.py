@@ -37,7 +37,7 @@ def command(city: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "data.train_files": city,
         "data.train_batch_size": ROWS,
         "optim.lr": 1e-3,
-        "optim.lr_scheduler_type": "constant",
+        "optim.lr_warmup_steps": 0,
         "trainer.total_training_steps": STEPS,
         "trainer.save_freq": 1,
         "trainer.test_freq": STEPS,

@@ -35,6 +35,7 @@ def test_a_sound_run_passes_with_every_row_in_one_step(config: DictConfig) -> No
         (BATCH, 0, r"data\.train_batch_size = 0: must be a whole number"),
         (BATCH, 17, r"data\.train_batch_size = 17: must not exceed the 16 rows of 8 training samples"),
         ("data.train_max_samples", 1, r"data\.train_batch_size = 4: must not exceed the 2 rows of 1 training samples"),
+        ("trainer.default_hdfs_dir", "hdfs://x", r"trainer\.default_hdfs_dir = 'hdfs://x': must be null"),
         ("trainer.nnodes", 2, r"trainer\.nnodes = 2: must be 1"),
         ("trainer.n_gpus_per_node", 3, r"data\.train_batch_size = 4: must be a multiple of the 3 ranks"),
         ("trainer.n_gpus_per_node", 0, r"trainer\.n_gpus_per_node = 0: .*run on a machine with a GPU"),

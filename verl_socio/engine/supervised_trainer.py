@@ -56,6 +56,8 @@ class SupervisedTrainer(SFTTrainer):
             train_dataloader=self.train_dataloader,
             default_local_dir=self.config.trainer.default_local_dir,
             max_ckpt_to_keep=self.config.trainer.max_ckpt_to_keep,
+            resume_mode=self.config.trainer.resume_mode,
+            resume_from_path=self.config.trainer.resume_from_path,
             lora_train_meta=self._get_lora_train_meta(),
         )
 
@@ -80,14 +82,14 @@ class WholeCheckpoints(CheckpointHandler):
             mark_whole(folder)
         torch.distributed.barrier()
 
-    def load_checkpoint(self) -> int:
-        """Go on from the newest whole checkpoint; gives its step, or 0."""
-        self._newest = newest_whole(Path(self.default_local_dir))
-        step: int = super().load_checkpoint()
-        return step
-
     def _determine_resume_path(self) -> str | None:
-        return None if self._newest is None else str(self._newest / "actor")
+        # verl's own marker does not tell whether the checkpoint that it names was written to its end.
+        if self.resume_mode == "auto" and self.resume_from_path is None:
+            step = newest_whole(Path(self.default_local_dir))
+        else:
+            given = super()._determine_resume_path()
+            step = None if given is None else Path(given)
+        return None if step is None else str(step / "actor")
 
     def _load_dataloader_state(self, checkpoint_path: str) -> None:
         state: dict[str, Any] = torch.load(

@@ -95,6 +95,9 @@ def _check_rows(config: DictConfig) -> None:
     ranks = trainer.n_gpus_per_node
     if trainer.nnodes != 1:
         raise invalid("trainer.nnodes", trainer.nnodes, "must be 1: fine-tuning runs on one machine", "set it to 1")
+    if trainer.default_hdfs_dir is not None:
+        rule = "must be null: checkpoints are kept on this machine"
+        raise invalid("trainer.default_hdfs_dir", trainer.default_hdfs_dir, rule, "copy them when the run is over")
     if data.train_batch_size % ranks:
         rule = f"must be a multiple of the {ranks} ranks"
         raise invalid("data.train_batch_size", data.train_batch_size, rule, "choose a multiple")
