@@ -21,6 +21,7 @@ LIGHT = (
     "data",
     "recipes",
     "episode",
+    "teacher",
     "city",
 )
 HEAVY = ("torch", "verl", "vllm", "sam2", "ray", "transformers", "torchvision", "tensordict")
