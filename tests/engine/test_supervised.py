@@ -40,7 +40,7 @@ def command(city: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "optim.lr_warmup_steps": 0,
         "trainer.total_training_steps": STEPS,
         "trainer.save_freq": 1,
-        "trainer.test_freq": STEPS,
+        "trainer.test_freq": 1,
     }
     words = [f"{key}={value}" for key, value in settings.items()]
     return [str(Path(sys.executable).with_name("verl-socio")), "train", "sft_embedded", *words]
@@ -102,15 +102,15 @@ def test_a_killed_run_goes_on_with_the_same_rows_and_learns(trained: tuple[Path,
     for step in range(1, STEPS + 1):
         lengths = [len(rows[index]["input_ids"]) for index in order[ROWS * (step - 1) : ROWS * step]]
         assert metrics[step]["train/global_tokens"] == sum(lengths), step
-    losses = [metrics[step]["train/loss"] for step in range(1, STEPS + 1)]
-    assert max(losses[3:]) < min(losses[:2]), losses
-    assert 0 < metrics[STEPS]["val/loss"] < losses[0]
+    # Of the same rows each time.
+    before, after = (metrics[step]["val/loss"] for step in (1, STEPS))
+    assert 0 < after < 0.9 * before
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_checkpoint_merges_and_the_evaluation_knows_its_recipe(trained: tuple[Path, str]) -> None:
-    from safetensors.torch import load_file
+    from transformers import AutoModelForImageTextToText
 
     from verl_socio.embedded.qwen2_5_vl import shipped
     from verl_socio.evaluate.settings import resolve
@@ -119,9 +119,12 @@ def test_the_checkpoint_merges_and_the_evaluation_knows_its_recipe(trained: tupl
     run, _ = trained
     merged = merge(run)
     assert merged == run / "merged" / f"global_step_{STEPS}"
-    before, after = (load_file(folder / "model.safetensors") for folder in (shipped(), merged))
-    moved = [name for name in after if not torch.equal(before[name].to(after[name].dtype), after[name])]
-    assert len(moved) > len(after) / 2, "all of the model was trained"
+    before, after = (
+        AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).state_dict()
+        for folder in (shipped(), merged)
+    )
+    moved = [name for name in after if not torch.equal(before[name], after[name])]
+    assert {name.split(".")[1] for name in moved} == {"language_model", "visual"}, "words and images were trained"
     config = resolve([f"output_root={run.parent}"])
     assert config.model == str(merged), "newest"
     assert config.recipe == OmegaConf.load(run / "config.yaml").recipe
