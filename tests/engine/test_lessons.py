@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch.utils.data import DataLoader
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, AgentLoopWorker
 from verl.utils import hf_processor
 from verl.utils.dataset.dataset_utils import SFTTensorCollator
@@ -141,6 +142,12 @@ def test_verl_lays_rows_of_different_lengths_side_by_side(dataset: LessonDataset
             True,
             True,
         ]
+
+
+def test_a_data_loaders_workers_give_the_same_rows(dataset: LessonDataset) -> None:
+    here = [dataset[index]["input_ids"] for index in range(4)]  # with the segmenter that the workers must not inherit
+    loader = DataLoader(dataset, batch_size=None, sampler=range(4), num_workers=2, timeout=60)
+    assert [torch.equal(row["input_ids"], ids) for row, ids in zip(loader, here, strict=True)] == [True] * 4
 
 
 def test_every_question_gives_a_row_a_stage(config: DictConfig, dataset: LessonDataset, processor: Any) -> None:

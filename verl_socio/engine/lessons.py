@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import cache
 from typing import Any
 
@@ -12,14 +13,17 @@ from torch.utils.data import Dataset
 
 from verl_socio.chat import ChatModel, Encoded
 from verl_socio.engine.dataset import samples_of
-from verl_socio.episode import Scene
+from verl_socio.episode import Scene, Segment
 from verl_socio.errors import invalid
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig, create
 from verl_socio.teacher import lesson
 
-# Training and validation share one, made in the process that first needs it: a data loader's worker, if there are any.
-_segmenter = cache(create)
+
+@cache
+def _segmenter_of(process: int, config: SegmenterConfig) -> Segment:
+    """Training and validation share one in each process: its threads do not come along to a data loader's worker."""
+    return create(config)
 
 
 class LessonDataset(Dataset):
@@ -67,7 +71,7 @@ class LessonDataset(Dataset):
                 Scene.load(sample, with_target=True),
                 self._recipe,
                 stage,
-                segmenter=_segmenter(self._segmenter),
+                segmenter=_segmenter_of(os.getpid(), self._segmenter),
                 frame_of=self._chat.frame_of,
                 seed=self._seed,
             )
