@@ -124,7 +124,7 @@ def test_the_checkpoint_merges_and_the_evaluation_knows_its_recipe(trained: tupl
         for folder in (shipped(), merged)
     )
     moved = [name for name in after if not torch.equal(before[name], after[name])]
-    assert {name.split(".")[1] for name in moved} == {"language_model", "visual"}, "words and images were trained"
+    assert {"language_model", "visual"} <= {name.split(".")[1] for name in moved}, "words and images were trained"
     config = resolve([f"output_root={run.parent}"])
     assert config.model == str(merged), "newest"
     assert config.recipe == OmegaConf.load(run / "config.yaml").recipe
