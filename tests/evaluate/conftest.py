@@ -68,9 +68,9 @@ def row_of() -> Callable[[str], SampleRow]:
         stage = StageRow(
             name="localise", text=text, thinking=answer.thinking, status=str(answer.status), reason=answer.reason,
             think_format=answer.think_format, prompts=prompts_of(answer), predicted_iou=(0.5,), score=score, tokens=3,
-            cut_off=False, generate_s=0.1, segment_s=0.2,
+            cut_off=False, generate_at=0.01, generate_s=0.1, segment_at=0.2, segment_s=0.2,
         )  # fmt: skip
-        return SampleRow("a/1", text or "q", "name", (4, 3), 6, 1, score, None, (stage,), 0.5)
+        return SampleRow("a/1", text or "q", "name", (4, 3), 6, 1, score, None, (stage,), 0.5, 1.7e9, 0)
 
     return make
 

@@ -34,7 +34,10 @@ def test_a_row_holds_what_happened_in_the_image_s_own_pixels(samples, evaluate, 
     assert (localise.score.hits, localise.score.predicted, localise.score.targeted) == (1, 1, 1)
     assert refine.prompts == ({"box_xyxy": [5.0, 10.0, 25.0, 30.0], "points_xy": [[5.5, 10.5]], "labels": [1]},)
     assert (refine.score.iou, refine.predicted_iou, refine.tokens, refine.cut_off) == (1.0, (1.0,), None, None)
-    assert 0 < refine.generate_s + refine.segment_s < row.seconds
+    assert row.index == 2
+    times = [(stage.generate_at, stage.generate_s, stage.segment_at, stage.segment_s) for stage in row.stages]
+    ends = [time for at, seconds, later, more in times for time in (at, at + seconds, later, later + more)]
+    assert ends == sorted(ends) and 0 < ends[0] and ends[-1] < row.seconds
 
 
 def test_an_answer_that_cannot_be_parsed_is_a_result_and_no_failure(samples, evaluate, scripted):

@@ -6,13 +6,13 @@ from verl_socio.metrics import MaskScore
 
 
 def stage(name, score, status="ok"):
-    return StageRow(name, "", "", status, "", True, (), (), score, None, None, 0.0, 0.0)
+    return StageRow(name, "", "", status, "", True, (), (), score, None, None, 0.0, 0.0, 0.0, 0.0)
 
 
 def row(number, level, first, second, *, failure=None, status="ok"):
     stages = () if failure else (stage("localise", first, status), stage("refine", second))
     baseline = MaskScore(0.1, 10, 100, 0, 1, 1)
-    return SampleRow(f"s{number}", "q", level, (20, 10), 50, 1, baseline, failure, stages, 0.0)
+    return SampleRow(f"s{number}", "q", level, (20, 10), 50, 1, baseline, failure, stages, 0.0, 0.0, number)
 
 
 def test_lines_are_the_hand_computed_figures_of_each_stage_and_level():

@@ -74,9 +74,9 @@ class Evaluator:
             finished(row)
 
     async def _evaluate(self, index: int, sample: Sample) -> SampleRow:
-        started = time.perf_counter()
+        clock = _Clock()
         target_hw = await asyncio.to_thread(sample.target_mask)
-        hosts = _Watched(self.generate, self.segmenter)
+        hosts = _Watched(self.generate, self.segmenter, clock)
         try:
             scene = await asyncio.to_thread(Scene.load, sample, with_target=False)
             episode = await run_episode(
@@ -85,14 +85,20 @@ class Evaluator:
         except DeviceError:  # every later sample would fail as well
             raise
         except (SegmentationError, ValueError) as error:
-            return self._row(sample, target_hw, (), started, str(error))
+            return self._row(index, sample, target_hw, (), clock, str(error))
         stages = await asyncio.to_thread(self._stage_rows, episode, hosts, target_hw)
-        row = self._row(sample, target_hw, stages, started, None)
+        row = self._row(index, sample, target_hw, stages, clock, None)
         await asyncio.to_thread(self.pictures.draw, index, episode, target_hw, row, self.recipe)
         return row
 
     def _row(
-        self, sample: Sample, target_hw: np.ndarray, stages: Iterable[StageRow], started: float, failure: str | None
+        self,
+        index: int,
+        sample: Sample,
+        target_hw: np.ndarray,
+        stages: Iterable[StageRow],
+        clock: _Clock,
+        failure: str | None,
     ) -> SampleRow:
         baseline = measure(center_box_mask(target_hw.shape, self.center_box_share), target_hw)
         return SampleRow(
@@ -105,7 +111,9 @@ class Evaluator:
             center_box=baseline,
             failure=failure,
             stages=tuple(stages),
-            seconds=time.perf_counter() - started,
+            seconds=clock.seconds(),
+            started=clock.started,
+            index=index,
         )
 
     def _stage_rows(self, episode: Episode, hosts: _Watched, target_hw: np.ndarray) -> list[StageRow]:
@@ -131,6 +139,8 @@ def center_box_mask(shape_hw: tuple[int, ...], share: float) -> np.ndarray:
 
 def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.ndarray) -> StageRow:
     answer, usage = result.answer, result.reply.record
+    generated = hosts.generated[result.turn.stage]
+    segmented = hosts.segmented.get(result.turn.stage, _Span(generated.at + generated.seconds, 0.0))
     return StageRow(
         name=name,
         text=result.reply.text,
@@ -143,9 +153,35 @@ def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.nd
         score=measure(result.mask_hw, target_hw),
         tokens=getattr(usage, "tokens", None),
         cut_off=getattr(usage, "cut_off", None),
-        generate_s=hosts.generate_s[result.turn.stage],
-        segment_s=hosts.segment_s.get(result.turn.stage, 0.0),
+        generate_at=generated.at,
+        generate_s=generated.seconds,
+        segment_at=segmented.at,
+        segment_s=segmented.seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """A sample's stopwatch; `started` is in Unix time."""
+
+    started: float = field(default_factory=time.time)
+    _zero: float = field(default_factory=time.perf_counter)
+
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self._zero
+
+    def since(self, at: float) -> _Span:
+        """From `at` to now."""
+        return _Span(at, self.seconds() - at)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A stretch of time: when it began, in seconds after the sample's start, and how long it was."""
+
+    at: float
+    seconds: float
 
 
 @dataclass
@@ -154,19 +190,20 @@ class _Watched:
 
     generate: Generate
     segmenter: Segment
-    generate_s: dict[int, float] = field(default_factory=dict)
-    segment_s: dict[int, float] = field(default_factory=dict)
+    clock: _Clock
+    generated: dict[int, _Span] = field(default_factory=dict)
+    segmented: dict[int, _Span] = field(default_factory=dict)
     _stage: int = 0
 
     async def __call__(self, turn: Turn) -> Reply:
-        started = time.perf_counter()
+        at = self.clock.seconds()
         reply = await self.generate(turn)
         self._stage = turn.stage
-        self.generate_s[turn.stage] = time.perf_counter() - started
+        self.generated[turn.stage] = self.clock.since(at)
         return reply
 
     async def segment(self, image: ImageRef, prompts: Sequence[Prompt]) -> Masks:
-        started = time.perf_counter()
+        at = self.clock.seconds()
         masks = await self.segmenter.segment(image, prompts)
-        self.segment_s[self._stage] = time.perf_counter() - started
+        self.segmented[self._stage] = self.clock.since(at)
         return masks

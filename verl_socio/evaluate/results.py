@@ -16,7 +16,7 @@ from typing import Any
 
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, differences
-from verl_socio.evaluate.rows import SampleRow
+from verl_socio.evaluate.rows import SampleRow, read_rows
 
 _FINGERPRINT = "fingerprint.json"
 
@@ -75,14 +75,7 @@ class Results:
         Raises:
             ValueError: A row cannot be read; the message names its line.
         """
-        path = self.folder / "results.jsonl"
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield SampleRow.from_line(line)
-                except ValueError as error:
-                    rule = f"must hold a result in each line, but line {number} is none ({error})"
-                    raise invalid("results", str(path), rule, "delete the line: its sample is done again") from error
+        yield from read_rows(self.folder / "results.jsonl")
 
     def write(self, name: str, text: str) -> None:
         """Write a small file of the folder in one step: a reader never sees half of it."""

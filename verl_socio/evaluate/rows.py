@@ -6,11 +6,13 @@ Tables, and whatever else is computed later, start from these lines alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from verl_socio.answer import Answer, Prompt
+from verl_socio.errors import invalid
 from verl_socio.metrics import MaskScore
 
 
@@ -31,7 +33,9 @@ class StageRow:
         score: The stage's mask against the target.
         tokens: Tokens that the model wrote; None where the host does not say.
         cut_off: Whether the answer ended at the limit of its length; None where the host does not say.
+        generate_at: When the question was asked, in seconds after the sample's start.
         generate_s: Seconds from the question to the answer; with many samples under way most of them are waiting.
+        segment_at: When the masks were asked for, in seconds after the sample's start.
         segment_s: Seconds from the answer to the masks, likewise; 0 where nothing was asked for.
     """
 
@@ -46,7 +50,9 @@ class StageRow:
     score: MaskScore
     tokens: int | None
     cut_off: bool | None
+    generate_at: float
     generate_s: float
+    segment_at: float
     segment_s: float
 
 
@@ -66,6 +72,8 @@ class SampleRow:
             and union `target_area`.
         stages: One for each stage of the recipe; none for a failed sample.
         seconds: From the sample's start to its end.
+        started: When that was, in Unix time.
+        index: The sample's place in the set, from 0.
     """
 
     id: str
@@ -78,6 +86,8 @@ class SampleRow:
     failure: str | None
     stages: tuple[StageRow, ...]
     seconds: float
+    started: float
+    index: int
 
     def to_line(self) -> str:
         """The row as one line of JSON, with its line break."""
@@ -97,6 +107,21 @@ class SampleRow:
             return cls(**{**known, "center_box": MaskScore(**values["center_box"])})
         except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def read_rows(path: Path) -> Iterator[SampleRow]:
+    """Read a `results.jsonl` row by row, in the order in which the samples were finished.
+
+    Raises:
+        ValueError: A row cannot be read; the message names its line.
+    """
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield SampleRow.from_line(line)
+            except ValueError as error:
+                rule = f"must hold a result in each line, but line {number} is none ({error})"
+                raise invalid("results", str(path), rule, "delete the line: its sample is done again") from error
 
 
 def _stage(values: Mapping[str, Any]) -> StageRow:
