@@ -52,6 +52,37 @@ def test_four_real_samples_through_real_vllm_and_sam2_and_the_same_command_again
     assert {name for name in before if before[name] != after[name]} <= {"config.yaml"}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_splits_in_two_ways_through_one_start_of_vllm(tiny_model, tiny_data, tmp_path):
+    ways = tmp_path / "ways.yaml"
+    ways.write_text("both: []\nno map: ['recipe.stages.localise.images=[satellite]', sampling.temperature=1]\n")
+    arguments = [
+        f"model={tiny_model}", f"data={tiny_data}", f"output_root={tmp_path}", "max_response_length=16", "name=mine",
+        "split=[val,test]", f"ablations={ways}",
+    ]  # fmt: skip
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Starting vLLM") == 1 and done.stdout.count("from the start") == 4
+    folders = sorted((tmp_path / tiny_model.name / "eval").iterdir())
+    assert [folder.name for folder in folders] == [
+        "mine-test-both",
+        "mine-test-no_map",
+        "mine-val-both",
+        "mine-val-no_map",
+    ]
+    rows = [[json.loads(line) for line in (folder / "results.jsonl").open()] for folder in folders]
+    ids = [sorted(row["id"] for row in of_folder) for of_folder in rows]
+    assert ids == [["test_0", "test_1"]] * 2 + [["val_0", "val_1"]] * 2
+    marks = [json.loads((folder / "fingerprint.json").read_text()) for folder in folders]
+    assert len({mark["sha256"] for mark in marks}) == 4
+    assert marks[1]["identity"]["recipe"]["stages"]["localise"]["images"] == ["satellite"]
+    assert all((folder / "summary.json").is_file() for folder in folders)
+    again = run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("complete: nothing to run") == 4 and "Starting vLLM" not in again.stdout
+
+
 def test_without_a_merged_model_one_line_says_how_to_make_one(tmp_path):
     with pytest.raises(ValueError, match=r"model = 'newest'.*Fix: make one: bash training_scripts/"):
         launch([f"output_root={tmp_path}", f"data={FIGURE}"], dry_run=False)

@@ -27,7 +27,7 @@ def trained(tmp_path):
 
 
 def test_every_file_in_configs_evaluate_is_the_one_that_resolves():
-    assert [path.name for path in (CONFIGS / "evaluate").iterdir()] == ["eval.yaml"]
+    assert [path.name for path in (CONFIGS / "evaluate").glob("*.yaml")] == ["eval.yaml"]
     config = resolve(["output_root=/nowhere"])
     assert not OmegaConf.missing_keys(config)
     assert (config.model, config.frame, config.sampling.temperature) == ("newest", "model", 0.0)

@@ -40,7 +40,7 @@ def seen(tiny_model, tiny_chat, tmp_path_factory):
 
     async def ask():
         host = VllmHost.start(tiny_model, tiny_chat, Sampling(), limits, log)
-        sampled, other = (VllmHost(host._engine, tiny_chat, Sampling(1.0, seed=seed), limits) for seed in (1, 2))
+        sampled, other = (host.answering(tiny_chat, Sampling(1.0, seed=seed), limits) for seed in (1, 2))
         try:
             alone = await sampled(turn())
             beside = await asyncio.gather(

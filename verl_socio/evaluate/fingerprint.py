@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,13 @@ def _is_note(path: Path) -> bool:
 
 def file_hash(path: Path) -> str:
     """Hash a file's content."""
+    state = path.stat()
+    return _file_hash(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: Path, _changed_ns: int, _size: int) -> str:
+    # Remembered in this process only: several evaluations of one start rest on the same gigabytes.
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

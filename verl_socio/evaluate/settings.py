@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -86,11 +87,17 @@ def _settle(config: DictConfig, given: set[str]) -> None:
     if config.model != NEWEST:
         # The embedded model knows its own prompts only.
         embedded = config.model == EMBEDDED
-        trained = training.resolve(EMBEDDED, []) if embedded else subject_of(config.model, root).trained_with()
+        trained = _embedded() if embedded else subject_of(config.model, root).trained_with()
         if trained is not None:
             _take_over(config, trained, given)
     if config.segmenter.weights == AUTO:
         config.segmenter.weights = SAM2 if gpu else EMBEDDED_SEGMENTER
+
+
+@cache
+def _embedded() -> DictConfig:
+    # It takes a second, and every ablation asks for it.
+    return training.resolve(EMBEDDED, [])
 
 
 def _take_over(config: DictConfig, trained: DictConfig, given: set[str]) -> None:

@@ -124,7 +124,7 @@ class VllmHost:
 
     def __init__(self, engine: Any, chat: ChatModel, sampling: Sampling, limits: Limits) -> None:
         self._engine = engine
-        self._chat = chat
+        self.chat = chat
         self._sampling = sampling
         self._limits = limits
 
@@ -214,7 +214,17 @@ class VllmHost:
             raise RuntimeError(f"vLLM read a prompt of {read} tokens where the processor wrote {len(expanded)} others")
         answer = final.outputs[0]
         usage = Usage(len(answer.token_ids), answer.finish_reason == "length")
-        return Reply(self._chat.decode(answer.token_ids), usage)
+        return Reply(self.chat.decode(answer.token_ids), usage)
+
+    def answering(self, chat: ChatModel, sampling: Sampling, limits: Limits) -> VllmHost:
+        """The same engine, asked in another way; closing either ends the engine.
+
+        Args:
+            chat: The model's processor.
+            sampling: How answers are drawn.
+            limits: Lengths of prompt and answer, within those that the engine was started with.
+        """
+        return VllmHost(self._engine, chat, sampling, limits)
 
     def close(self) -> None:
         """End the engine's processes."""
@@ -222,12 +232,12 @@ class VllmHost:
 
     def _encode(self, turn: Turn) -> tuple[list[int], list[int]]:
         """The prompt as the model reads it, and as vLLM wants it: one placeholder an image."""
-        expanded = self._chat.encode(turn).prompt_ids
+        expanded = self.chat.encode(turn).prompt_ids
         longest = self._limits.max_prompt_length
         if len(expanded) > longest:
             rule = f"is too small: the prompt of stage {turn.stage + 1} has {len(expanded)} tokens"
             raise invalid("max_prompt_length", longest, rule, "raise it or show smaller images")
-        return expanded, list(self._chat.tokenizer(self._chat.text_of(turn))["input_ids"])
+        return expanded, list(self.chat.tokenizer(self.chat.text_of(turn))["input_ids"])
 
     def _seed(self, turn: Turn) -> int:
         text = f"{self._sampling.seed} {turn.stage} {turn.text}"

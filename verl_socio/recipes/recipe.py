@@ -118,7 +118,8 @@ class Recipe:
         stages = _mapping("recipe.stages", config["stages"])
         return cls(
             name=str(config["name"]),
-            stages=tuple(_stage(str(name), stage) for name, stage in stages.items()),
+            # `stage: null` on the command line switches a stage off
+            stages=tuple(_stage(str(name), stage) for name, stage in stages.items() if stage is not None),
             feedback=_build(FeedbackStyle, "recipe.feedback", config.get("feedback") or {}),
             refine_from=str(config.get("refine_from", "each")),
             told_items=_of_kind("recipe.told_items", config.get("told_items", 8), int),
