@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,14 +15,16 @@ from rich.markup import escape
 from verl_socio.data import Sample, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
+from verl_socio.evaluate.intervals import intervals
 from verl_socio.evaluate.plan import Case, plan
-from verl_socio.evaluate.results import Results
+from verl_socio.evaluate.results import Results, summary_json
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.session import Evaluation, build, progress, run, sampling_of
 from verl_socio.evaluate.settings import AUTO, SOCIOSEG, model_of
 from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.survey import Survey, survey
-from verl_socio.evaluate.table import F1_RULE, table
+from verl_socio.evaluate.table import table, timing_table
+from verl_socio.evaluate.timing import timings
 from verl_socio.evaluate.vllm_host import prepare_environment
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig
@@ -136,13 +136,19 @@ def _announce(evaluation: Evaluation) -> bool:
 
 def _show(evaluation: Evaluation, subject: Subject) -> None:
     config = evaluation.config
+    stages = [stage.name for stage in evaluation.recipe.stages]
     with Results(evaluation.folder, evaluation.mark) as results:
-        summary = summarise(results.rows(), [stage.name for stage in evaluation.recipe.stages])
-        results.write("summary.json", json.dumps({**asdict(summary), "f1_rule": F1_RULE}, indent=1) + "\n")
+        summary, found, times = (
+            summarise(results.rows(), stages),
+            intervals(results.rows(), stages),
+            timings(results.rows()),
+        )
+        results.write("summary.json", summary_json(summary, found, times))
     whole_test = (
         config.data == SOCIOSEG and config.split == "test" and config.max_samples is None and not evaluation.way
     )
     title = f"{subject.name} on {config.data}, split {evaluation.title}"
-    console.print(table(summary, escape(title), published=whole_test))
+    console.print(table(summary, escape(title), published=whole_test, intervals=found))
+    console.print(timing_table(times))
     rows = evaluation.folder / "results.jsonl"
     console.print(f"A line a sample: {rows}", markup=False, highlight=False, soft_wrap=True)
