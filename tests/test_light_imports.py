@@ -17,6 +17,7 @@ LIGHT = (
     "answer",
     "render",
     "metrics",
+    "bootstrap",
     "rewards",
     "data",
     "recipes",
