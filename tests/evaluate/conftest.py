@@ -98,7 +98,12 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
     """Runs the evaluator on samples with a scripted model, and gives the results."""
 
     def run(
-        samples: list[Sample], host: Scripted, segmenter: object = None, concurrency: int = 4, wanted: int = 0
+        samples: list[Sample],
+        host: Scripted,
+        segmenter: object = None,
+        concurrency: int = 4,
+        wanted: int = 0,
+        strip_px: int = 0,
     ) -> Results:
         with Results(tmp_path / "eval", Fingerprint({"test": 1}, {})) as results:
             evaluator = Evaluator(
@@ -108,7 +113,7 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
                 frame_of=lambda size_wh: Frame((2.0 * size_wh[0], 2.0 * size_wh[1])),
                 center_box_share=0.25,
                 results=results,
-                pictures=Pictures(tmp_path / "pictures", len(samples), wanted),
+                pictures=Pictures(tmp_path / "pictures", len(samples), wanted, strip_px),
             )
             asyncio.run(evaluator.run(samples, concurrency, lambda row: None))
         return results

@@ -38,7 +38,7 @@ def test_four_real_samples_through_real_vllm_and_sam2_and_the_same_command_again
         assert row["failure"] is None and row["size_wh"] == [240, 240] and row["target_area"] > 0
         assert [stage["name"] for stage in row["stages"]] == ["localise", "refine"]
         assert all(0 < stage["tokens"] <= 32 and stage["text"] for stage in row["stages"])
-    assert len(list((folder / "pictures").iterdir())) == 2
+    assert len(list((folder / "pictures").glob("*.jpg"))) == 2
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["samples"], summary["failures"]) == (4, 0)
     assert json.loads((folder / "fingerprint.json").read_text())["notes"]["data"] == str(FIGURE)

@@ -1,11 +1,13 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from verl_socio.evaluate.pictures import Pictures, file_name, picture
+from verl_socio.evaluate.pictures import Pictures, file_name, picture, save_strip
 
 
 @given(st.integers(0, 10**6), st.text())
@@ -44,3 +46,27 @@ def test_a_picture_shows_inputs_feedback_masks_and_target(
         if (pixels[y, x] == red[0, 0]).all() and (pixels[y : y + red.shape[0], x : x + red.shape[1]] == red).all()
     ]
     assert len(found) >= 1, "the target is drawn as the mask it is"
+
+
+def test_a_strip_holds_every_tile_and_says_which(tmp_path):
+    tiles = [(name, Image.new("RGB", (400, 200), colour)) for name, colour in (("map", "red"), ("target: 0.5", "blue"))]
+    save_strip(tiles, 100, tmp_path / "strip.jpg")
+    with Image.open(tmp_path / "strip.jpg") as strip:
+        assert json.loads(strip.info["comment"]) == ["map", "target: 0.5"]
+        assert strip.size == (200, 50)
+        left, right = (strip.convert("RGB").getpixel((x, 25)) for x in (50, 150))
+    assert left[0] > 240 > 15 > left[2] and right[2] > 240 > 15 > right[0]
+    save_strip(tiles, 4000, tmp_path / "strip.jpg")
+    with Image.open(tmp_path / "strip.jpg") as strip:
+        assert strip.size == (800, 200), "nothing is enlarged"
+
+
+def test_every_sample_gets_a_strip_of_what_the_picture_shows(samples, evaluate, tmp_path, scripted, answer):
+    evaluate(samples, scripted(lambda turn: answer([[10, 20, 50, 60]])), strip_px=16)
+    files = sorted((tmp_path / "pictures" / "small").iterdir())
+    assert [path.name for path in files] == [file_name(index, sample.id) for index, sample in enumerate(samples)]
+    with Image.open(files[0]) as strip:
+        names = json.loads(strip.info["comment"])
+        assert strip.size == (16 * len(names), 12)
+    shown = ["shown to refine"] * 2
+    assert names == ["map", "satellite", "localise: IoU 1.00", *shown, "refine: IoU 1.00", "target"]

@@ -31,7 +31,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 # Rooms of this package that have no say in an evaluation's figures.
-_NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "rewards", "study", "train")
+_NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "report", "rewards", "study", "train")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def fingerprint(
         "versions": _versions(),
         "code": _code_hash(),
     }
-    named = ("model", "data", "split", "max_samples", "concurrency", "pictures")
+    named = ("model", "data", "split", "max_samples", "concurrency", "pictures", "thumbnails")
     notes = {
         **{key: settings[key] for key in named},
         "segmenter": settings["segmenter"]["weights"],

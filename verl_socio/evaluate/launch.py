@@ -68,7 +68,7 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
 def _checked(config: DictConfig) -> Recipe:
     """The recipe of settings whose values are in their ranges."""
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    least = {"concurrency": 1, "pictures": 0, "max_prompt_length": 1, "max_response_length": 1}
+    least = {"concurrency": 1, "pictures": 0, "thumbnails": 0, "max_prompt_length": 1, "max_response_length": 1}
     for key, low in {**least, **({} if config.max_samples is None else {"max_samples": 1})}.items():
         if not isinstance(config[key], int) or config[key] < low:
             raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from verl_socio.evaluate.rows import SampleRow
 from verl_socio.recipes import Recipe
 from verl_socio.render import draw_feedback, panel
 
+SMALL = "small"
 _COLUMNS = 4
 _POINT_RGB = {1: (0, 255, 0), 0: (255, 255, 0)}
 # A point's radius in parts of the image's shorter side.
@@ -21,20 +24,22 @@ _POINT = 1 / 100
 
 
 class Pictures:
-    """Draws a picture of some of the samples, spread evenly over the set.
+    """Draws a picture of some of the samples, spread evenly over the set, and a small strip of each for the report.
 
     Args:
-        folder: Where they go; made when the first is drawn.
+        folder: Where they go, the strips into `small/`; made when the first is drawn.
         samples: Size of the set.
         wanted: How many pictures.
+        strip_px: Longer side of a strip's tiles in pixels; 0 for no strips.
     """
 
-    def __init__(self, folder: Path, samples: int, wanted: int) -> None:
+    def __init__(self, folder: Path, samples: int, wanted: int, strip_px: int = 0) -> None:
         self._folder = folder
         self._chosen = {number * samples // wanted for number in range(wanted)} if wanted else set()
+        self._strip_px = strip_px
 
     def draw(self, index: int, episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Recipe) -> None:
-        """Draw a sample if it is one of the chosen.
+        """Draw a sample's strip, and its picture if it is one of the chosen.
 
         Args:
             index: The sample's place in the set.
@@ -43,11 +48,14 @@ class Pictures:
             row: Its scores.
             recipe: The method.
         """
-        if index not in self._chosen:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / file_name(index, row.id)
-        picture(episode, target_hw, row, recipe).save(path, quality=90, subsampling=0)
+        name = file_name(index, row.id)
+        if index in self._chosen:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            picture(episode, target_hw, row, recipe).save(self._folder / name, quality=90, subsampling=0)
+        if self._strip_px:
+            small = self._folder / SMALL
+            small.mkdir(parents=True, exist_ok=True)
+            save_strip(_tiles(episode, target_hw, row, recipe), self._strip_px, small / name)
 
 
 def file_name(index: int, sample_id: str) -> str:
@@ -67,9 +75,34 @@ def picture(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Rec
     Returns:
         An RGB image.
     """
+    asked = f"{row.id}: {row.question}"
+    inputs = len(episode.scene.images)
+    tiles = _tiles(episode, target_hw, row, recipe)
+    return panel([(f"{name} | {asked}", image) for name, image in tiles[:inputs]] + tiles[inputs:], _COLUMNS)
+
+
+def save_strip(tiles: Sequence[tuple[str, Image.Image]], longest: int, path: Path) -> None:
+    """Save images of one size side by side in one small file; its JPEG comment names them, as a JSON list.
+
+    Args:
+        tiles: (name, image) pairs, at least one.
+        longest: The longer side of a tile in pixels; images are not enlarged.
+        path: The file to write.
+    """
+    width, height = tiles[0][1].size
+    scale = min(1.0, longest / max(width, height))
+    size_wh = (max(1, round(scale * width)), max(1, round(scale * height)))
+    sheet = Image.new("RGB", (size_wh[0] * len(tiles), size_wh[1]))
+    for number, (_, image) in enumerate(tiles):
+        sheet.paste(image.resize(size_wh, Image.Resampling.BICUBIC, reducing_gap=2.0), (number * size_wh[0], 0))
+    # No names of samples or models in it: stages and images only, which fit into the 64 kB of a comment.
+    sheet.save(path, quality=80, comment=json.dumps([name for name, _ in tiles]).encode())
+
+
+def _tiles(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Recipe) -> list[tuple[str, Image.Image]]:
+    """The images of an episode with their names: inputs, each stage's feedback and mask, the target."""
     satellite = episode.scene.images["satellite"]
-    question = f"{row.id}: {row.question}"
-    tiles = [(f"{name} | {question}", image) for name, image in sorted(episode.scene.images.items())]
+    tiles = sorted(episode.scene.images.items())
     for stage, result, kept in zip(recipe.stages, episode.stages, row.stages, strict=True):
         if stage.feedback:
             tiles += [(f"shown to {stage.name}", image) for image in result.turn.images]
@@ -78,8 +111,7 @@ def picture(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Rec
         _draw_points(drawn, result.answer)
         state = kept.status if kept.status != "ok" else f"IoU {kept.score.iou:.2f}"
         tiles.append((f"{stage.name}: {state}", drawn))
-    tiles.append(("target", draw_feedback(satellite, np.zeros((0, 4)), target_hw, recipe.feedback)))
-    return panel(tiles, _COLUMNS)
+    return [*tiles, ("target", draw_feedback(satellite, np.zeros((0, 4)), target_hw, recipe.feedback))]
 
 
 def _draw_points(image: Image.Image, answer: Answer) -> None:

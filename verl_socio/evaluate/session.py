@@ -104,7 +104,7 @@ async def _run_one(
             frame_of=generate.chat.frame_of,
             center_box_share=each.target_share,
             results=results,
-            pictures=Pictures(each.folder / "pictures", size, min(each.config.pictures, size)),
+            pictures=Pictures(each.folder / "pictures", size, min(each.config.pictures, size), each.config.thumbnails),
         )
         told = f"evaluating {each.title}" if several else "evaluating"
         try:
