@@ -36,7 +36,12 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], ("train", "doctor", "data")), (["train"], ("--dry-run",)), (["data"], ("validate", "city", "preview"))],
+    [
+        ([], ("train", "doctor", "data")),
+        (["train"], ("--dry-run",)),
+        (["data"], ("validate", "city", "preview")),
+        (["report"], ("make", "compare")),
+    ],
 )
 def test_help_says_what_there_is(
     command: Callable[..., tuple[int, str, str]], words: list[str], told: tuple[str, ...]
@@ -217,3 +222,13 @@ def test_a_study_that_cannot_be_is_refused(
     assert code == 2
     assert message in err
     assert "Fix: " in err
+
+
+# --- report ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["make", "/no/such"], ["compare", "/no/such", "/no/such"]])
+def test_a_report_of_nothing_is_a_users_error(command: Callable[..., tuple[int, str, str]], words: list[str]) -> None:
+    code, out, err = command("report", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: folder = '/no/such': must be an evaluation's folder")

@@ -1,4 +1,4 @@
-"""The command `verl-socio`: one verb each for training, evaluation, studies, data and a look at the machine."""
+"""The command `verl-socio`: one verb each for training, evaluation, studies, reports, data and a look around."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ study = typer.Typer(
     no_args_is_help=True, help="Fill a matrix of trainings and evaluations, and write down what it shows."
 )
 app.add_typer(study, name="study")
+report = typer.Typer(no_args_is_help=True, help="Reports of evaluations, and two of them compared.")
+app.add_typer(report, name="report")
 console = Console(stderr=True)
 
 
@@ -35,7 +37,7 @@ def evaluate(
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings as key=value.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the resolved settings and stop.")] = False,
 ) -> None:
-    """Evaluate a model: a table, a line of JSON a sample, pictures."""
+    """Evaluate a model: a table, a line of JSON a sample, pictures, a report."""
     from verl_socio.evaluate.launch import launch
 
     launch(overrides or [], dry_run=dry_run)
@@ -110,6 +112,31 @@ def write_study_page(
     from verl_socio.study.page import page
 
     page(plan)
+
+
+@report.command("make")
+def make_report(
+    folder: Annotated[Path, typer.Argument(help="An evaluation's folder, <run>/eval/<name>.")],
+) -> None:
+    """Write report.html, report.json and the charts anew."""
+    from verl_socio.report.make import make
+
+    console.print(f"The report: {make(folder)}", markup=False, highlight=False, soft_wrap=True)
+
+
+@report.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="An evaluation's folder.")],
+    b: Annotated[Path, typer.Argument(help="Another one's, of the same samples.")],
+    most: Annotated[int, typer.Option(help="How many of the most changed samples are listed.")] = 10,
+) -> None:
+    """Compare two evaluations sample by sample: B minus A, with intervals, and what changed most."""
+    from verl_socio.report.compare import compare as compare_evaluations
+    from verl_socio.report.compare import tables
+
+    shown = Console()
+    for table in tables(compare_evaluations(a, b), most):
+        shown.print(table)
 
 
 def main() -> None:

@@ -36,7 +36,8 @@ def test_a_picture_shows_inputs_feedback_masks_and_target(
     pixels = np.asarray(image).astype(int)
     # Two inputs, coarse, two rendered, final, target: seven tiles in rows of four.
     assert image.width >= 4 * 64 and image.height >= 2 * 48
-    left, top, right, bottom = 5, 10, 25, 30
+    # Inside the target's rim.
+    left, top, right, bottom = 6, 11, 24, 29
     satellite = np.asarray(episode.scene.images["satellite"]).astype(int)
     red = np.rint(0.6 * satellite[top:bottom, left:right] + 0.4 * np.array((255, 0, 0))).astype(int)
     found = [

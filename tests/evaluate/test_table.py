@@ -1,5 +1,6 @@
 from rich.console import Console
 
+from verl_socio.bootstrap import Interval
 from verl_socio.evaluate.published import PUBLISHED
 from verl_socio.evaluate.scores import Line, Summary
 from verl_socio.evaluate.table import table
@@ -11,8 +12,8 @@ LINES = tuple(
 )
 
 
-def printed(failures=3, **kwargs):
-    console = Console(width=120)
+def printed(failures=3, width=120, **kwargs):
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table(Summary(12, failures, 0.036, LINES), "m on d", **kwargs))
     return capture.get()
@@ -41,3 +42,12 @@ def test_published_figures_are_there_only_where_they_belong_and_marked():
     assert len(rows) == sum(row.level in ("all", "class") for row in PUBLISHED)
     assert any("SocioReasoner-3B" in row and "47.9" in row and "52.8" in row and "59.7" in row for row in rows)
     assert "not measured here" in text
+
+
+def test_no_figure_and_no_interval_is_cut_in_a_narrow_terminal():
+    found = {
+        (line.level, line.name): {key: Interval(0.4001, 0.4999) for key in ("ciou", "giou", "f1")} for line in LINES
+    }
+    text = printed(width=80, published=False, intervals=found)
+    assert text.count("40.0..50.0") == 18 and text.count("43.2") == 6 and "…" not in text
+    assert "95 % bootstrap interval" in text

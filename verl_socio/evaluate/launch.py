@@ -17,16 +17,18 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
 from verl_socio.evaluate.plan import Case, plan
+from verl_socio.evaluate.published import is_whole_test
 from verl_socio.evaluate.results import Results, summary_json
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.session import Evaluation, build, progress, run, sampling_of
-from verl_socio.evaluate.settings import AUTO, SOCIOSEG, model_of
+from verl_socio.evaluate.settings import AUTO, model_of
 from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.survey import Survey, survey
 from verl_socio.evaluate.table import table, timing_table
 from verl_socio.evaluate.timing import timings
 from verl_socio.evaluate.vllm_host import prepare_environment
 from verl_socio.recipes import Recipe
+from verl_socio.report.make import make
 from verl_socio.segment import SegmenterConfig
 from verl_socio.torchvision_cpu import make_importable
 from verl_socio.train.prepare import EMBEDDED, embedded_city
@@ -144,11 +146,9 @@ def _show(evaluation: Evaluation, subject: Subject) -> None:
             timings(results.rows()),
         )
         results.write("summary.json", summary_json(summary, found, times))
-    whole_test = (
-        config.data == SOCIOSEG and config.split == "test" and config.max_samples is None and not evaluation.way
-    )
     title = f"{subject.name} on {config.data}, split {evaluation.title}"
-    console.print(table(summary, escape(title), published=whole_test, intervals=found))
+    console.print(table(summary, escape(title), published=is_whole_test(config), intervals=found))
     console.print(timing_table(times))
+    page = make(evaluation.folder)
     rows = evaluation.folder / "results.jsonl"
-    console.print(f"A line a sample: {rows}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"A line a sample: {rows}\nThe report: {page}", markup=False, highlight=False, soft_wrap=True)

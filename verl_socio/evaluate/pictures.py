@@ -21,6 +21,9 @@ _COLUMNS = 4
 _POINT_RGB = {1: (0, 255, 0), 0: (255, 255, 0)}
 # A point's radius in parts of the image's shorter side.
 _POINT = 1 / 100
+_RIM_RGB = (255, 225, 0)
+# A rim's thickness, likewise.
+_RIM = 1 / 250
 
 
 class Pictures:
@@ -108,10 +111,23 @@ def _tiles(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Reci
             tiles += [(f"shown to {stage.name}", image) for image in result.turn.images]
         boxes = [prompt.box_xyxy for prompt in result.answer.prompts if prompt.box_xyxy is not None]
         drawn = draw_feedback(satellite, np.asarray(boxes).reshape(-1, 4), result.mask_hw, recipe.feedback)
+        drawn = _outlined(drawn, result.mask_hw)
         _draw_points(drawn, result.answer)
         state = kept.status if kept.status != "ok" else f"IoU {kept.score.iou:.2f}"
         tiles.append((f"{stage.name}: {state}", drawn))
-    return [*tiles, ("target", draw_feedback(satellite, np.zeros((0, 4)), target_hw, recipe.feedback))]
+    target = draw_feedback(satellite, np.zeros((0, 4)), target_hw, recipe.feedback)
+    return [*tiles, ("target", _outlined(target, target_hw))]
+
+
+def _outlined(image: Image.Image, mask_hw: np.ndarray) -> Image.Image:
+    """The image with a mask's rim in yellow: a red mask on a red roof is hard to see. `mask_hw` is `(H, W)` bool."""
+    inner_hw = mask_hw.copy()
+    for _ in range(max(1, round(_RIM * min(image.size)))):
+        padded = np.pad(inner_hw, 1)
+        inner_hw &= padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    pixels = np.array(image)
+    pixels[mask_hw & ~inner_hw] = _RIM_RGB
+    return Image.fromarray(pixels)
 
 
 def _draw_points(image: Image.Image, answer: Answer) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omegaconf import DictConfig
+
 SOURCE = "arXiv 2601.10477"
+SOCIOSEG = "vvangfaye/SocioSeg"
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,8 @@ PUBLISHED = (
     Published("class", "SocioReasoner-3B", 47.6, 52.8, 60.1),
     Published("function", "SocioReasoner-3B", 40.6, 46.9, 50.3),
 )
+
+
+def is_whole_test(config: DictConfig) -> bool:
+    """Whether the published figures belong beside these: the data are SocioSeg's whole test split."""
+    return bool(config.data == SOCIOSEG and config.split == "test" and config.max_samples is None)

@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from verl_socio.errors import invalid
+from verl_socio.evaluate.published import SOCIOSEG
 from verl_socio.evaluate.subject import NEWEST, newest_merged, subject_of
 from verl_socio.segment import EMBEDDED as EMBEDDED_SEGMENTER
 from verl_socio.train import settings as training
 from verl_socio.train.prepare import EMBEDDED, embedded_model
 
 AUTO = "auto"
-SOCIOSEG = "vvangfaye/SocioSeg"
 SAM2 = "facebook/sam2-hiera-large"
 
 # A setting here, and the one of a training run that it is taken from.

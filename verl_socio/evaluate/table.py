@@ -32,10 +32,13 @@ def table(summary: Summary, title: str, *, published: bool, intervals: Intervals
     caption = notes(summary, published=published)
     if intervals is not None:
         caption = f"{INTERVAL_RULE}\n{caption}"
-    laid_out = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
+    laid_out = Table(title=title, caption=caption, caption_justify="left", title_justify="left", pad_edge=False)
     laid_out.add_column("level")
     laid_out.add_column("mask of")
-    for name in ("cIoU", "gIoU", "F1@0.5", "unparsed", "failed"):
+    for name in ("cIoU", "gIoU", "F1@0.5"):
+        # An interval is never cut: in a narrow terminal it goes to a line of its own.
+        laid_out.add_column(name, justify="right", min_width=10)
+    for name in ("unparsed", "failed"):
         laid_out.add_column(name, justify="right")
     for level in dict.fromkeys(line.level for line in summary.lines):
         laid_out.add_section()
@@ -74,7 +77,7 @@ def _cells(line: Line, intervals: Mapping[str, Interval]) -> list[str]:
     figures = [figure(getattr(line, name), intervals.get(name)) for name in ("ciou", "giou", "f1")]
     if line.unparsed is None:
         return [line.name, *figures, "", ""]
-    return [line.name, *figures, figure(line.unparsed, intervals.get("unparsed")), str(line.failures)]
+    return [line.name, *figures, f"{100 * line.unparsed:.1f}", str(line.failures)]
 
 
 def figure(value: float, interval: Interval | None) -> str:

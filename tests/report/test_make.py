@@ -1,0 +1,130 @@
+import dataclasses
+import json
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from verl_socio.metrics import MaskScore
+from verl_socio.report.charts import plain
+from verl_socio.report.kinds import kind_of
+from verl_socio.report.make import make
+
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>$\\frac{{{&amp;\ud800\x00é"
+
+
+def reworded(row, text):
+    """The row with a text wherever a model or a data set may have written one."""
+    stages = [dataclasses.replace(stage, text=text, thinking=text, reason=text) for stage in row.stages]
+    return dataclasses.replace(row, id=f"{text}{row.index}", question=f"{text}{row.level}", stages=tuple(stages))
+
+
+def test_a_report_is_a_page_its_figures_and_its_charts(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e")
+    assert make(folder) == folder / "report.html"
+    page = (folder / "report.html").read_text()
+    content = json.loads((folder / "report.json").read_text())
+    line = next(each for each in content["summary"]["lines"] if (each["level"], each["name"]) == ("all", "refine"))
+    low, high = line["intervals"]["ciou"]
+    assert low < line["ciou"] < high
+    assert all(f"{100 * value:.1f}" in page for value in (line["ciou"], low, high))
+    assert [each["index"] for each in content["samples"]] == list(range(24))
+    assert sum(content["kinds"].values()) == sum(content["refinement"].values()) == 24
+    assert {each["name"] for each in content["classes"]} == {"Zoo", "School"}
+    names = ["classes", "iou", "kinds", "levels", "refinement"]
+    assert [path.stem for path in sorted((folder / "charts").iterdir())] == names
+    for name in names:
+        with Image.open(folder / "charts" / f"{name}.png") as image:
+            assert image.width > 600 and len(image.convert("L").getcolors()) > 20, "there is something on it"
+        assert f'id="chart-{name}"' in page
+    assert page.count('href="#s=') == 24, "a link a point"
+    assert not re.search(r"(?:src|href)=[\"']https?:", page), "nothing is fetched"
+
+
+def test_the_same_evaluation_gives_the_same_page(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 6)
+    first = make(folder).read_bytes()
+    assert make(folder).read_bytes() == first
+
+
+def test_a_sample_without_pictures_or_without_result_is_there_too(write_evaluation, tmp_path):
+    def change(row):
+        return dataclasses.replace(row, failure="out of memory", stages=()) if row.index == 1 else row
+
+    folder = write_evaluation(tmp_path / "e", 4, change=change, strips=False)
+    make(folder)
+    samples = json.loads((folder / "report.json").read_text())["samples"]
+    assert {sample["strip"] for sample in samples} == {None}
+    assert (samples[1]["kind"], samples[1]["failure"], samples[1]["change"]) == ("failed", "out of memory", None)
+
+
+def test_where_everything_failed_there_is_a_report_all_the_same(write_evaluation, tmp_path):
+    def change(row):
+        return dataclasses.replace(row, failure="broken", stages=())
+
+    assert "no result yet" not in make(write_evaluation(tmp_path / "e", 3, change=change)).read_text()
+
+
+def test_one_stage_has_nothing_to_refine(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 4, stages=("answer",))
+    page = make(folder).read_text()
+    assert "most helped" not in page and not (folder / "charts" / "refinement.png").exists()
+
+
+def test_an_unfinished_evaluation_says_so(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 5)
+    assert "Unfinished" not in make(folder).read_text()
+    lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
+    (folder / "results.jsonl").write_text("".join(lines[1:]))
+    assert "at least 1 samples" in make(folder).read_text()
+
+
+def test_hostile_texts_stay_texts(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 6, change=lambda row: reworded(row, HOSTILE), strips=False)
+    page = make(folder).read_text()
+    assert page.count("<script") == 2 and page.count("</script>") == 2
+    assert "<img" not in page
+    assert json.loads((folder / "report.json").read_text())["samples"][0]["question"] == f"{HOSTILE}name"
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=30))
+def test_any_text_makes_a_page_with_our_scripts_alone(text, write_evaluation, tmp_path_factory):
+    folder = write_evaluation(
+        tmp_path_factory.mktemp("e"), 2, change=lambda row: reworded(row, f"{text}x"), strips=False
+    )
+    page = make(folder).read_text()
+    assert page.count("<script") == 2
+
+
+@given(st.text(), st.integers(2, 40))
+def test_labels_are_short_and_plain(text, most):
+    label = plain(text, most)
+    assert len(label) <= most and label.isprintable() and label == label.strip()
+
+
+@pytest.mark.parametrize(
+    ("status", "cut_off", "iou", "intersection", "union", "kind"),
+    [
+        ("ok", False, 0.5, 100, 200, "good"), ("ok", False, 0.4, 100, 250, "too much"),
+        ("ok", False, 0.4, 40, 100, "too little"), ("ok", False, 0.0, 0, 150, "elsewhere"),
+        ("ok", False, 0.0, 0, 100, "nothing named"), ("empty", False, 0.0, 0, 100, "nothing named"),
+        ("unparseable", False, 0.0, 0, 100, "unparsed"), ("unparseable", True, 0.0, 0, 100, "cut off"),
+    ],
+)  # fmt: skip
+def test_kinds(row_with, status, cut_off, iou, intersection, union, kind):
+    score = MaskScore(iou, intersection, union, 0, 1, 1)
+    assert kind_of(row_with(status=status, cut_off=cut_off, score=score)) == kind
+
+
+@pytest.fixture
+def row_with(write_evaluation, tmp_path):
+    """A sample of 100 target pixels whose last stage is changed."""
+    from verl_socio.report.load import load
+
+    [row] = load(write_evaluation(tmp_path / "row", 1)).rows
+    return lambda **changes: dataclasses.replace(
+        row, stages=(row.stages[0], dataclasses.replace(row.stages[1], **changes))
+    )

@@ -1,0 +1,73 @@
+"""An evaluation's folder, read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from verl_socio.errors import invalid
+from verl_socio.evaluate.rows import SampleRow, read_rows
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation left behind.
+
+    Attributes:
+        folder: Its folder.
+        config: Its settings.
+        mark: Its fingerprint: `sha256`, `identity` and `notes`.
+        stages: The names of the recipe's stages, in order.
+        rows: The samples that are done, in the set's order.
+    """
+
+    folder: Path
+    config: DictConfig
+    mark: Mapping[str, Any]
+    stages: tuple[str, ...]
+    rows: tuple[SampleRow, ...]
+
+    @property
+    def title(self) -> str:
+        """The model and what it was evaluated on."""
+        return f"{Path(str(self.config.model)).name} on {self.config.data}, split {self.config.split}"
+
+
+def load(folder: Path) -> Evaluated:
+    """Read an evaluation's folder.
+
+    Raises:
+        ValueError: It holds no evaluation, or nothing was evaluated yet, or a file of it cannot be read.
+    """
+    for name in ("fingerprint.json", "config.yaml", "results.jsonl"):
+        if not (folder / name).is_file():
+            rule = f"must be an evaluation's folder, but has no {name}"
+            raise invalid("folder", str(folder), rule, "give <run>/eval/<name>, as `verl-socio evaluate` prints it")
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+        assert isinstance(config, DictConfig)
+        mark = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))
+        stages = tuple(str(name) for name, stage in config.recipe.stages.items() if stage is not None)
+        identity, notes = mark["identity"], mark["notes"]
+        assert isinstance(identity, dict) and isinstance(notes, dict) and isinstance(mark["sha256"], str)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, YAMLError) as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+        rule = f"must hold the settings and the fingerprint of an evaluation ({found})"
+        raise invalid("folder", str(folder), rule, "evaluate again, under another name") from error
+    rows = tuple(sorted(read_rows(folder / "results.jsonl"), key=lambda row: row.index))
+    if not rows:
+        raise invalid("folder", str(folder), "holds no result yet", "finish the evaluation first: the same command")
+    if odd := next((row for row in rows if row.failure is None and _names(row) != stages), None):
+        rule = f"has a result of other stages ({odd.id}: {', '.join(_names(odd))}) than its recipe's"
+        raise invalid("folder", str(folder), rule, "evaluate again, under another name")
+    return Evaluated(folder, config, mark, stages, rows)
+
+
+def _names(row: SampleRow) -> tuple[str, ...]:
+    return tuple(stage.name for stage in row.stages)
