@@ -104,6 +104,7 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
         concurrency: int = 4,
         wanted: int = 0,
         strip_px: int = 0,
+        others: tuple[Scripted, ...] = (),
     ) -> Results:
         with Results(tmp_path / "eval", Fingerprint({"test": 1}, {})) as results:
             evaluator = Evaluator(
@@ -114,6 +115,7 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
                 center_box_share=0.25,
                 results=results,
                 pictures=Pictures(tmp_path / "pictures", len(samples), wanted, strip_px),
+                others=others,
             )
             asyncio.run(evaluator.run(samples, concurrency, lambda row: None))
         return results

@@ -6,6 +6,7 @@ from PIL import Image
 
 from verl_socio.evaluate.evaluator import center_box_mask
 from verl_socio.masks import Masks, SegmentationError
+from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.segment.sam2_segmenter import DeviceError
 
 SIZE_WH = (64, 48)
@@ -120,3 +121,28 @@ def test_the_centre_box_covers_the_asked_share():
     assert mask_hw.mean() == 0.25
     assert mask_hw[25:75, 50:150].all()
     assert center_box_mask((7, 9), 1.0).all()
+
+
+class Trusting:
+    """Fills boxes, and trusts large ones more."""
+
+    async def segment(self, image, prompts):
+        masks = await BoxSegmenter().segment(image, prompts)
+        return Masks(masks.masks_nhw, masks.masks_nhw.mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_of_several_draws_the_one_is_kept_whose_masks_are_trusted_most(
+    samples, evaluate, scripted, answer, refining, place
+):
+    draws = [scripted(lambda turn: answer([HALF])), scripted(lambda turn: "no idea")]
+    draws.insert(place, scripted(refining))
+    rows = list(evaluate(samples, draws[0], Trusting(), others=tuple(draws[1:])).rows())
+    assert [row.stages[-1].score.iou for row in rows] == [1.0] * 4
+    assert [len(draw.turns) for draw in draws] == [8] * 3
+
+
+def test_a_draw_that_fails_fails_the_sample(samples, evaluate, scripted, refining):
+    bad = scripted(lambda turn: ValueError("too long") if "Place 1" in turn.text else refining(turn))
+    rows = {row.id: row for row in evaluate(samples, scripted(refining), others=(bad,)).rows()}
+    assert rows["sample_1"].failure == "too long" and rows["sample_0"].failure is None

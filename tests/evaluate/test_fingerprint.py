@@ -39,6 +39,7 @@ def test_what_decides_no_figure_does_not_change_it(model, recipe):
     [
         "sampling.temperature=0.5", "sampling.seed=1", "max_response_length=5", "frame=image",
         "segmenter.weights=boxes", "segmenter.multimask=false", "recipe.feedback.mask_alpha=0.5", "vllm.dtype=bfloat16",
+        "host=http://h/v1", "best_of=2",
     ],
 )  # fmt: skip
 def test_every_setting_that_decides_one_changes_it(model, recipe, override):

@@ -39,6 +39,8 @@ def test_four_real_samples_through_real_vllm_and_sam2_and_the_same_command_again
         assert [stage["name"] for stage in row["stages"]] == ["localise", "refine"]
         assert all(0 < stage["tokens"] <= 32 and stage["text"] for stage in row["stages"])
     assert len(list((folder / "pictures").glob("*.jpg"))) == 2
+    assert len(list((folder / "pictures" / "small").iterdir())) == 4
+    assert "fig_class_0" in (folder / "report.html").read_text()
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["samples"], summary["failures"]) == (4, 0)
     assert json.loads((folder / "fingerprint.json").read_text())["notes"]["data"] == str(FIGURE)
@@ -77,7 +79,8 @@ def test_two_splits_in_two_ways_through_one_start_of_vllm(tiny_model, tiny_data,
     marks = [json.loads((folder / "fingerprint.json").read_text()) for folder in folders]
     assert len({mark["sha256"] for mark in marks}) == 4
     assert marks[1]["identity"]["recipe"]["stages"]["localise"]["images"] == ["satellite"]
-    assert all((folder / "summary.json").is_file() for folder in folders)
+    assert all((folder / name).is_file() for folder in folders for name in ("summary.json", "report.html"))
+    assert "against the first" in done.stdout and done.stdout.count("no map") >= 2
     again = run(*arguments)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("complete: nothing to run") == 4 and "Starting vLLM" not in again.stdout
@@ -103,6 +106,8 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys):
         ("concurrency=0", "concurrency = 0"),
         ("pictures=-1", "pictures = -1"),
         ("max_samples=0", "max_samples = 0"),
+        ("thumbnails=-1", "thumbnails = -1"),
+        ("best_of=2", "best_of = 2"),
         ("max_response_length=many", "max_response_length = 'many'"),
         ("segmenter.weights=/nowhere/sam.pt", "segmenter.weights"),
         ("segmenter.device=tpu", "segmenter.device = 'tpu'"),

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from verl_socio.episode import Turn
-from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, _output_to
+from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, _output_to, seed_of
 
 LENGTH = 24
 
@@ -102,9 +102,9 @@ def test_output_goes_to_the_file_and_back(tmp_path, capfd):
     assert capfd.readouterr().out == "before after"
 
 
-def test_each_prompt_has_a_seed_of_its_own(tiny_chat):
+def test_each_prompt_has_a_seed_of_its_own():
     def seed(question, base=0):
-        return VllmHost(None, tiny_chat, Sampling(seed=base), Limits(9, 9, 2))._seed(turn(question=question))
+        return seed_of(Sampling(seed=base), turn(question=question))
 
     assert seed("a") == int.from_bytes(hashlib.sha256(b"0 0 a").digest()[:4], "little")
     assert len({seed("a"), seed("b"), seed("a", 1), seed("\ud800")}) == 4

@@ -34,6 +34,8 @@ class Evaluator:
         center_box_share: Share of the image inside the baseline's box.
         results: Where rows go.
         pictures: Where pictures go.
+        others: More draws of the answers, each with a whole episode; the episode is kept whose last masks the segmenter
+            trusts most.
     """
 
     recipe: Recipe
@@ -43,6 +45,7 @@ class Evaluator:
     center_box_share: float
     results: Results
     pictures: Pictures
+    others: tuple[Generate, ...] = ()
 
     async def run(self, samples: Sequence[Sample], concurrency: int, finished: Callable[[SampleRow], object]) -> None:
         """Evaluate the samples that have no row yet.
@@ -76,12 +79,9 @@ class Evaluator:
     async def _evaluate(self, index: int, sample: Sample) -> SampleRow:
         clock = _Clock()
         target_hw = await asyncio.to_thread(sample.target_mask)
-        hosts = _Watched(self.generate, self.segmenter, clock)
         try:
             scene = await asyncio.to_thread(Scene.load, sample, with_target=False)
-            episode = await run_episode(
-                scene, self.recipe, generate=hosts, segmenter=hosts, frame_of=self.frame_of
-            )  # fmt: skip
+            episode, hosts = await self._best(scene, clock)
         except DeviceError:  # every later sample would fail as well
             raise
         except (SegmentationError, ValueError) as error:
@@ -90,6 +90,20 @@ class Evaluator:
         row = self._row(index, sample, target_hw, stages, clock, None)
         await asyncio.to_thread(self.pictures.draw, index, episode, target_hw, row, self.recipe)
         return row
+
+    async def _best(self, scene: Scene, clock: _Clock) -> tuple[Episode, _Watched]:
+        """An episode of each draw, and the one of them to keep."""
+        draws = [_Watched(generate, self.segmenter, clock) for generate in (self.generate, *self.others)]
+        running = (
+            run_episode(scene, self.recipe, generate=hosts, segmenter=hosts, frame_of=self.frame_of) for hosts in draws
+        )
+        # All are waited for, and then the first error counts: none goes on behind the sample's back.
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, BaseException):
+                raise each
+        episodes = [each for each in ended if isinstance(each, Episode)]
+        return max(zip(episodes, draws, strict=True), key=lambda pair: _trust(pair[0]))
 
     def _row(
         self,
@@ -135,6 +149,12 @@ def center_box_mask(shape_hw: tuple[int, ...], share: float) -> np.ndarray:
     mask_hw = np.zeros((height, width), dtype=bool)
     mask_hw[top:bottom, left:right] = True
     return mask_hw
+
+
+def _trust(episode: Episode) -> float:
+    """The segmenter's estimate of an episode's last masks: their mean predicted IoU; below all where there is none."""
+    predicted = episode.stages[-1].masks.predicted_iou
+    return float(np.mean(predicted)) if len(predicted) else -1.0
 
 
 def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.ndarray) -> StageRow:

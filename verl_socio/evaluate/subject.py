@@ -49,16 +49,19 @@ class Subject:
         assert isinstance(config, DictConfig)
         return config
 
-    def folder(self) -> Path:
+    def folder(self, *, weights: bool = True) -> Path:
         """The model's folder; a model of the Hub is downloaded to the Hugging Face cache.
+
+        Args:
+            weights: Whether they are needed here; a server elsewhere has its own.
 
         Raises:
             ValueError: The Hub does not give the model, or its folder holds no whole model.
         """
-        folder = Path(self.source) if self.is_local else _download(self.source)
+        folder = Path(self.source) if self.is_local else _download(self.source, weights=weights)
         if not (folder / "config.json").is_file():
             raise invalid("model", str(folder), "must hold config.json", "give the folder of a Hugging Face model")
-        if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
+        if weights and not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
             raise invalid("model", str(folder), "must hold weights (*.safetensors)", f"merge them first: {_MERGE}")
         return folder
 
@@ -100,12 +103,13 @@ def subject_of(model: str, root: Path) -> Subject:
     raise invalid("model", model, "must be newest, an existing model folder or a Hub id", "correct the path or the id")
 
 
-def _download(repository: str) -> Path:
+def _download(repository: str, *, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError
 
+    wanted = [pattern for pattern in _NEEDED if weights or pattern not in _WEIGHTS]
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(_NEEDED)))
+        return Path(snapshot_download(repository, allow_patterns=wanted))
     except (OSError, EntryNotFoundError) as error:
         rule = f"must be in the Hugging Face cache or downloadable ({type(error).__name__}: {error})"
         raise invalid("model", repository, rule, "connect to the Hub, or give a local folder") from error

@@ -68,11 +68,11 @@ class Usage:
     """What a reply cost: its `record`.
 
     Attributes:
-        tokens: Tokens that the model wrote.
+        tokens: Tokens that the model wrote; None where a server does not say.
         cut_off: Whether it ended at `max_response_length`.
     """
 
-    tokens: int
+    tokens: int | None
     cut_off: bool
 
 
@@ -199,7 +199,7 @@ class VllmHost:
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
             top_k=self._sampling.top_k,
-            seed=self._seed(turn) if torch.cuda.is_available() else None,
+            seed=seed_of(self._sampling, turn) if torch.cuda.is_available() else None,
             max_tokens=self._limits.max_response_length,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -239,6 +239,8 @@ class VllmHost:
             raise invalid("max_prompt_length", longest, rule, "raise it or show smaller images")
         return expanded, list(self.chat.tokenizer(self.chat.text_of(turn))["input_ids"])
 
-    def _seed(self, turn: Turn) -> int:
-        text = f"{self._sampling.seed} {turn.stage} {turn.text}"
-        return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "little")
+
+def seed_of(sampling: Sampling, turn: Turn) -> int:
+    """The seed of one prompt's own stream."""
+    text = f"{sampling.seed} {turn.stage} {turn.text}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:4], "little")
