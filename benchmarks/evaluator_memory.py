@@ -4,7 +4,7 @@
 
 Each size is one whole run of `verl-socio evaluate` with the embedded models on generated places, its report included.
 The places repeat after 120, but each has files and an id of its own name, so that nothing is remembered of one for
-another. Memory is what the command and all processes that it starts hold in RAM together, looked at five times a second.
+another. Memory is what the command and all processes that it starts hold in RAM together, looked at all 0.2 s.
 Run it in the project's environment: source training_scripts/setup.sh
 """
 
