@@ -3,9 +3,9 @@
     python benchmarks/evaluator.py [--samples 120] [--model DIR] [--data DIR] [--segmenter WEIGHTS] [--repeats 3]
 
 The plain loop works as the published evaluation scripts do: one sample at a time, transformers' `generate` for one
-prompt, SAM2's `set_image` anew in each stage and one `predict` a box. The evaluator is the product's own, with rows and small
-pictures written. Both answer greedily with the same prompts; loading the models is not counted. Run it in the project's
-environment: source training_scripts/setup.sh
+prompt, SAM2's `set_image` anew in each stage and one `predict` a box. The evaluator is the product's own, with rows and
+small pictures written. Both answer greedily with the same prompts; loading the models is not counted.
+Run it in the project's environment: source training_scripts/setup.sh
 """
 
 import argparse

@@ -16,7 +16,6 @@ from verl_socio.data import Sample, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
-from verl_socio.evaluate.overview import Shown, overview
 from verl_socio.evaluate.plan import Case, plan
 from verl_socio.evaluate.published import is_whole_test
 from verl_socio.evaluate.results import Results, summary_json
@@ -30,6 +29,7 @@ from verl_socio.evaluate.timing import timings
 from verl_socio.evaluate.vllm_host import prepare_environment
 from verl_socio.recipes import Recipe
 from verl_socio.report.make import make
+from verl_socio.report.overview import Shown, overview
 from verl_socio.segment import SegmenterConfig
 from verl_socio.torchvision_cpu import make_importable
 from verl_socio.train.prepare import EMBEDDED, embedded_city

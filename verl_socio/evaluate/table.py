@@ -87,7 +87,9 @@ def figure(value: float, interval: Interval | None) -> str:
 
 def spread(interval: Interval) -> str:
     """An interval in percent, as rich prints it."""
-    return f"[dim]{100 * interval.low:.1f}..{100 * interval.high:.1f}[/dim]"
+    # A hundred without its tenths: no column is wider than ten letters.
+    low, high = ("100" if 100 * share >= 99.95 else f"{100 * share:.1f}" for share in (interval.low, interval.high))
+    return f"[dim]{low}..{high}[/dim]"
 
 
 def timing_table(timings: Sequence[Timing]) -> Table:
