@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
 from verl_socio.evaluate.plan import Case, plan
 from verl_socio.evaluate.published import is_whole_test
-from verl_socio.evaluate.results import Results, summary_json
+from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.session import VLLM, Evaluation, build, progress, run, sampling_of
 from verl_socio.evaluate.settings import AUTO, model_of
 from verl_socio.evaluate.subject import Subject, subject_of
+from verl_socio.evaluate.summary import summary_values
 from verl_socio.evaluate.survey import Survey, survey
 from verl_socio.evaluate.table import table, timing_table
 from verl_socio.evaluate.timing import timings
@@ -165,7 +167,7 @@ def _finish(evaluation: Evaluation) -> Shown:
     with Results(evaluation.folder, evaluation.mark) as results:
         summary, found = summarise(results.rows(), stages), intervals(results.rows(), stages)
         times = timings(results.rows())
-        results.write("summary.json", summary_json(summary, found, times))
+        results.write("summary.json", json.dumps(summary_values(summary, found, times), indent=1) + "\n")
     make(evaluation.folder)
     return Shown(str(evaluation.config.split), evaluation.way, evaluation.folder, summary, found, times)
 

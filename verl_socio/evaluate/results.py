@@ -9,19 +9,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, differences
-from verl_socio.evaluate.intervals import Intervals
 from verl_socio.evaluate.rows import SampleRow, read_rows
-from verl_socio.evaluate.scores import Summary
-from verl_socio.evaluate.table import F1_RULE, INTERVAL_RULE
-from verl_socio.evaluate.timing import Timing
 
 _FINGERPRINT = "fingerprint.json"
 
@@ -131,14 +126,3 @@ def _cut_torn_line(file: int) -> None:
         position = start
     if position < end:
         os.ftruncate(file, position)
-
-
-def summary_json(summary: Summary, intervals: Intervals, timings: Sequence[Timing]) -> str:
-    """The text of `summary.json`: the figures, each line with its intervals (low, high), and the times."""
-    content: dict[str, Any] = {**asdict(summary), "f1_rule": F1_RULE}
-    for line in content["lines"]:
-        found = intervals.get((line["level"], line["name"]), {})
-        line["intervals"] = {name: [each.low, each.high] for name, each in found.items()}
-    content["intervals"] = INTERVAL_RULE
-    content["timings"] = [asdict(each) for each in timings]
-    return json.dumps(content, indent=1) + "\n"

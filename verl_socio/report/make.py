@@ -13,6 +13,7 @@ import jinja2
 
 from verl_socio.evaluate.published import PUBLISHED, SOURCE, is_whole_test
 from verl_socio.evaluate.scores import ALL, CENTER_BOX
+from verl_socio.evaluate.summary import summary_values
 from verl_socio.evaluate.table import INTERVAL_RULE, TIMING_RULE, notes
 from verl_socio.report.charts import charts
 from verl_socio.report.figures import Figures, figures_of
@@ -53,16 +54,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _machine(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    lines = [
-        {**asdict(line), "intervals": {name: [each.low, each.high] for name, each in found.items()}}
-        for line in figures.summary.lines
-        for found in [figures.intervals[line.level, line.name]]
-    ]
     return {
         "title": evaluated.title,
         "fingerprint": evaluated.mark,
-        "summary": {**asdict(figures.summary), "lines": lines},
-        "timings": [asdict(each) for each in figures.timings],
+        "summary": summary_values(figures.summary, figures.intervals, figures.timings),
         "classes": [asdict(each) for each in figures.classes],
         "kinds": figures.kinds,
         "refinement": None if figures.refinement is None else asdict(figures.refinement),
