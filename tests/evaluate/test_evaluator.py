@@ -1,4 +1,5 @@
 import asyncio
+import resource
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ def test_what_kills_every_later_sample_stops_and_the_next_run_goes_on(samples, e
     assert [row.id for row in results.rows()] == [sample.id for sample in samples]
     assert len(second.turns) == 2 * 2, "two samples were done before"
     assert all(row.failure is None for row in results.rows())
+
+
+def test_a_full_disk_stops_with_the_sample_s_name_and_the_next_run_goes_on(
+    samples, evaluate, scripted, refining, tmp_path
+):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    evaluate(samples[:1], scripted(refining), concurrency=1)
+    room = int(1.5 * (tmp_path / "eval" / "results.jsonl").stat().st_size)
+    # The system refuses larger files, as it does where no room is left.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(RuntimeError, match=r"sample sample_1: .*finished samples are kept"):
+            evaluate(samples, scripted(refining), concurrency=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    second = scripted(refining)
+    assert [row.id for row in evaluate(samples, second, concurrency=1).rows()] == [sample.id for sample in samples]
+    assert len(second.turns) == 3 * 2, "the first was kept"
 
 
 def test_episodes_run_side_by_side_up_to_the_limit_without_a_barrier_between_stages(

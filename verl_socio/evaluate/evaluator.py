@@ -72,8 +72,12 @@ class Evaluator:
 
     async def _work(self, waiting: Iterator[tuple[int, Sample]], finished: Callable[[SampleRow], object]) -> None:
         for index, sample in waiting:
-            row = await self._evaluate(index, sample)
-            self.results.append(row)
+            try:
+                row = await self._evaluate(index, sample)
+                self.results.append(row)
+            except OSError as error:
+                kept = "finished samples are kept, and the same command goes on there"
+                raise RuntimeError(f"sample {sample.id}: {error}; {kept}") from error
             finished(row)
 
     async def _evaluate(self, index: int, sample: Sample) -> SampleRow:

@@ -60,7 +60,12 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         """Let the folder go."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:
+            # What could not be written is tried once more on closing; it was told already.
+            if error is None:
+                raise
 
     def append(self, row: SampleRow) -> None:
         """Add a sample. It is in the file when this returns: a kill costs the samples under way, no finished one."""
