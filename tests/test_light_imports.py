@@ -18,6 +18,8 @@ LIGHT = (
     "render",
     "metrics",
     "bootstrap",
+    "box_metrics",
+    "count_metrics",
     "rewards",
     "data",
     "recipes",
@@ -27,7 +29,7 @@ LIGHT = (
 )
 HEAVY = ("torch", "verl", "vllm", "sam2", "ray", "transformers", "torchvision", "tensordict")
 # Lighter, but still too slow to be loaded before someone asks for them.
-LAZY = ("datasets", "pyarrow", "scipy.optimize", "pandas", "cv2")
+LAZY = ("datasets", "pyarrow", "scipy.optimize", "pandas", "cv2", "pycocotools")
 
 
 def modules():

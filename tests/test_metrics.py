@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_socio.metrics import SegmentationScore, mask_iou, matched_instances, measure
+from verl_socio.metrics import MaskScore, NoTargetScore, SegmentationScore, mask_iou, matched_instances, measure
 
 
 def mask(*rectangles, size=(20, 20)):
@@ -302,3 +302,84 @@ def test_measured_masks_add_up_to_the_score_of_the_masks():
     assert tally.compute() == expected.compute()
     assert 0 < expected.compute()["f1"] < 1, "the masks must tell"
     assert tally.failures == 3
+
+
+# --- ignored pixels, answers that could not be read, precision, no target ---
+
+
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 40), n=st.integers(1, 6), density=st.floats(0, 1))
+def test_overlaps_are_those_of_torchmetrics_and_pycocotools(torchmetrics, seed, size, n, density):
+    import torch
+    from pycocotools import mask as coco
+
+    def overlap(prediction, labels):
+        """The IoU of torchmetrics' counts; its own quotient is of single precision."""
+        counted = torchmetrics.functional.classification.binary_confusion_matrix(prediction, labels, ignore_index=255)
+        _, false_positive, false_negative, true_positive = counted.flatten().tolist()
+        union = true_positive + false_positive + false_negative
+        return true_positive / union if union else 1.0
+
+    draw = np.random.default_rng(seed)
+    score, each, pixels = SegmentationScore(), [], []
+    for _ in range(n):
+        prediction, target, ignored = (draw.random((size, size)) < share for share in (density, 0.5, 0.1))
+        score.update(prediction, target, ignored)
+        labels = torch.where(torch.tensor(ignored), 255, torch.tensor(target).long())
+        each.append(overlap(torch.tensor(prediction).long(), labels))
+        pixels.append((torch.tensor(prediction).long().flatten(), labels.flatten()))
+        kept = [np.asfortranarray((mask & ~ignored).astype(np.uint8)) for mask in (prediction, target)]
+        encoded = [coco.encode(mask) for mask in kept]
+        if kept[0].any() and kept[1].any():
+            assert measure(prediction, target, ignored).iou == pytest.approx(
+                float(coco.iou(encoded[:1], encoded[1:], [0])[0, 0]), abs=1e-9
+            )
+    predictions, labels = (torch.cat(side) for side in zip(*pixels, strict=True))
+    figures = score.compute()
+    assert figures["ciou"] == pytest.approx(overlap(predictions, labels), abs=1e-9)
+    assert figures["giou"] == pytest.approx(sum(each) / n, abs=1e-9)
+
+
+def test_an_answer_that_could_not_be_read_does_not_say_that_nothing_is_there():
+    nothing, all_of_it = np.zeros((4, 4), bool), np.ones((4, 4), bool)
+    assert measure(nothing, nothing).iou == 1.0
+    assert measure(nothing, nothing, answered=False) == MaskScore(0.0, 0, 0, 0, 0, 0)
+    assert measure(nothing, all_of_it, answered=False) == measure(nothing, all_of_it)
+    score = SegmentationScore()
+    score.add(measure(nothing, nothing, answered=False))
+    assert score.compute() == {"ciou": 0.0, "giou": 0.0, "f1": 0.0, "n": 1}
+    other = SegmentationScore()
+    other.update(nothing, nothing)
+    other.merge(score)
+    assert other.compute() == {"ciou": 0.0, "giou": 0.5, "f1": 0.0, "n": 2}
+
+
+def test_ignored_pixels_are_left_out_where_a_mask_is_measured():
+    target, prediction, ignored = np.zeros((4, 5), bool), np.zeros((4, 5), bool), np.zeros((4, 5), bool)
+    target[0], prediction[0, :4], prediction[3] = True, True, True
+    ignored[3] = True
+    assert measure(prediction, target, ignored).iou == 4 / 5
+    assert measure(prediction, target).iou == 4 / 10
+    assert measure(ignored, ignored, ignored).iou == 1.0, "nothing is left on either side"
+
+
+def test_precision_is_the_share_of_images_at_or_above_and_failures_are_below():
+    score = SegmentationScore()
+    for iou in (0.5, 0.69, 0.7, 1.0):
+        score.add(MaskScore(iou, 1, 2, 0, 1, 1))
+    score.add_failed(5, 1)
+    assert score.precision([0.5, 0.6, 0.7, 0.8, 0.9]) == [0.8, 0.6, 0.4, 0.2, 0.2]
+    with pytest.raises(ValueError, match="no image to score"):
+        SegmentationScore().precision([0.5])
+
+
+def test_no_target_accuracy_looks_at_images_without_a_target_alone():
+    score = NoTargetScore()
+    assert score.compute() is None
+    score.add(100, MaskScore(0.0, 0, 100, 0, 0, 1))
+    assert score.compute() is None
+    nothing, one_pixel = np.zeros((4, 4), bool), np.eye(1, 16, dtype=bool).reshape(4, 4)
+    score.add(0, measure(nothing, nothing))
+    score.add(0, measure(one_pixel, nothing))
+    score.add(0, measure(nothing, nothing, answered=False))
+    score.add(0, None)
+    assert (score.samples, score.compute()) == (4, 0.25)

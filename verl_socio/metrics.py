@@ -5,7 +5,8 @@ shares, 0..1; tables multiply by 100.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -127,12 +128,17 @@ class MaskScore:
     targeted: int
 
 
-def measure(prediction_hw: np.ndarray, target_hw: np.ndarray) -> MaskScore:
+def measure(
+    prediction_hw: np.ndarray, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None, *, answered: bool = True
+) -> MaskScore:
     """Compare two masks.
 
     Args:
         prediction_hw: `(H, W)` bool.
         target_hw: `(H, W)` bool.
+        ignore_hw: `(H, W)` bool, pixels that count on neither side (label 255 in LISA's data), or None.
+        answered: Whether an answer could be read. Where none could, an empty mask does not say that nothing is there:
+            its IoU is 0 even where the target is empty, as in the reward `mask_iou`.
 
     Returns:
         Their overlap, in pixels and in instances.
@@ -140,7 +146,10 @@ def measure(prediction_hw: np.ndarray, target_hw: np.ndarray) -> MaskScore:
     Raises:
         ValueError: The masks differ in shape or are not bool.
     """
-    return _measure(prediction_hw, target_hw, min_area=10, iou_threshold=0.5)
+    target_hw = _without(target_hw, ignore_hw, "target_hw")
+    prediction_hw = _without(prediction_hw, ignore_hw, "prediction_hw")
+    score = _measure(prediction_hw, target_hw, min_area=10, iou_threshold=0.5)
+    return score if answered or score.union else replace(score, iou=0.0)
 
 
 def _measure(prediction_hw: np.ndarray, target_hw: np.ndarray, min_area: int, iou_threshold: float) -> MaskScore:
@@ -177,6 +186,7 @@ class SegmentationScore:
         self.min_area = min_area
         self.iou_threshold = iou_threshold
         self.failures = 0
+        self._unanswered = 0
         self._ious: list[float] = []
         self._intersection = 0
         self._union = 0
@@ -209,6 +219,7 @@ class SegmentationScore:
         self._union += score.union
         self._hits += score.hits
         self._instances += score.predicted + score.targeted
+        self._unanswered += score.union == 0 and score.iou == 0.0
         self._ious.append(score.iou)
 
     def add_failure(self, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None) -> None:
@@ -230,6 +241,7 @@ class SegmentationScore:
             rule = f"min_area and iou_threshold must be {(self.min_area, self.iou_threshold)}"
             raise invalid("score", found, rule, "score both parts with the same settings")
         self.failures += other.failures
+        self._unanswered += other._unanswered
         self._ious += other._ious
         self._intersection += other._intersection
         self._union += other._union
@@ -239,7 +251,8 @@ class SegmentationScore:
     def compute(self) -> dict[str, float]:
         """Return `ciou`, `giou` and `f1`, 0..1, and the number of images `n`.
 
-        Where no image has anything to find or anything predicted, cIoU and F1 are 1, or 0 if a sample failed.
+        Where no image has anything to find or anything predicted, cIoU and F1 are 1, or 0 if a sample failed or was
+        not answered.
 
         Raises:
             ValueError: If no image was added.
@@ -247,13 +260,52 @@ class SegmentationScore:
         n = len(self._ious)
         if n == 0:
             raise invalid("score.n", 0, "there is no image to score", "check the data path and the split")
-        if_nothing = 0.0 if self.failures else 1.0
+        if_nothing = 0.0 if self.failures or self._unanswered else 1.0
         return {
             "ciou": self._intersection / self._union if self._union else if_nothing,
             "giou": math.fsum(self._ious) / n,
             "f1": 2 * self._hits / self._instances if self._instances else if_nothing,
             "n": n,
         }
+
+    def precision(self, thresholds: Iterable[float]) -> list[float]:
+        """Return, for each threshold, the share of images of that IoU or more, 0..1; failed ones are below all.
+
+        The rule of LAVT's evaluation (arXiv 2112.02244), which RRSIS-D, RefSegRS and RISBench took over. SegEarth-R1
+        asks for more than the threshold, which tells only images that lie on it apart.
+
+        Raises:
+            ValueError: If no image was added.
+        """
+        if not self._ious:
+            raise invalid("score.n", 0, "there is no image to score", "check the data path and the split")
+        return [sum(iou >= threshold for iou in self._ious) / len(self._ious) for threshold in thresholds]
+
+
+class NoTargetScore:
+    """How often a set's images without a target were answered so: no mask, and an answer that could be read.
+
+    Images with a target are not looked at. A failed sample is wrong.
+
+    Attributes:
+        samples: Images without a target.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self._right = 0
+
+    def add(self, target_area: int, score: MaskScore | None) -> None:
+        """Add an image: its target's pixels, and its score from `measure`, or None if the sample failed."""
+        if target_area:
+            return
+        self.samples += 1
+        # Without a target the union is the prediction: an IoU of 1 is two empty masks.
+        self._right += score is not None and score.iou == 1.0
+
+    def compute(self) -> float | None:
+        """Return the share answered rightly, 0..1; None where every image has a target."""
+        return self._right / self.samples if self.samples else None
 
 
 def _without(mask_hw: np.ndarray, ignore_hw: np.ndarray | None, field: str) -> np.ndarray:
