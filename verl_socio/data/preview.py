@@ -55,7 +55,7 @@ def sample_tiles(sample: Sample) -> list[tuple[str, Image.Image]]:
     outlined = satellite if sample.target is None else _outlined(satellite, sample.target_mask())
     blank = Image.new("RGB", satellite.size, "white")
     return [
-        (f"{sample.question} ({sample.level})", outlined),
+        (sample.question if sample.level is None else f"{sample.question} ({sample.level})", outlined),
         (sample.id, blank if sample.map is None else sample.map.open()),
         ("satellite", satellite),
     ]

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from verl_socio.data import tables
+from verl_socio.data import coco, tables
+from verl_socio.data.truth import UNKNOWN, Truth
 from verl_socio.errors import invalid
 
 LEVELS = ("name", "class", "function")
+_OPTIONAL = ("map", "target", "level", "truth")
 
 # Everything that Pillow's readers are known to raise on a damaged file.
 _UNREADABLE = (
@@ -39,8 +41,8 @@ class ImageRef:
 
     Attributes:
         uri: A file path; or `parquet:/abs/file.parquet#<row>/<column>`; or `hub:<data set id or
-            folder>#<split>/<row>/<column>`. A row of the last two is opened through a memory-mapped table, so that
-            reading row k costs the same wherever it lies.
+            folder>#<split>/<row>/<column>`; or `coco:/abs/instances.json#<annotation>`. A row of a table is opened
+            through a memory map, so that reading row k costs the same wherever it lies.
     """
 
     uri: str
@@ -103,6 +105,8 @@ class ImageRef:
             raise self._unreadable(error) from error
 
     def _source(self) -> Path | io.BytesIO:
+        if self.uri.startswith(coco.COCO):
+            return coco.mask_source(self.uri)
         if self.uri.startswith((tables.PARQUET, tables.HUB)):
             return tables.image_source(self.uri)
         path = Path(self.uri)
@@ -144,10 +148,11 @@ class Sample:
     Attributes:
         id: Unique within its split.
         question: What is asked for: a name ("Jinan Zoo"), a class ("Express Delivery") or a function ("Educational").
-        satellite: The satellite image; the target lies on its pixels.
+        satellite: The satellite image, or whatever picture a set without maps has; the target lies on its pixels.
         map: The map of the same place, or None where there is none.
         target: The mask of the answer, or None where it is not known.
-        level: "name", "class" or "function".
+        level: "name", "class" or "function"; None in sets that know no levels.
+        truth: What is known of the answer beside its mask.
     """
 
     id: str
@@ -155,7 +160,8 @@ class Sample:
     satellite: ImageRef
     map: ImageRef | None
     target: ImageRef | None
-    level: str
+    level: str | None
+    truth: Truth = UNKNOWN
 
     def __post_init__(self) -> None:
         """Check the text fields.
@@ -167,7 +173,7 @@ class Sample:
             raise invalid("id", self.id, "must not be empty", "give every sample an id of its own")
         if not self.question.strip():
             raise invalid(f"question of {self.id}", self.question, "must not be empty", "write what is asked for")
-        if self.level not in LEVELS:
+        if self.level is not None and self.level not in LEVELS:
             raise invalid(f"level of {self.id}", self.level, f"must be one of {', '.join(LEVELS)}", "use one of them")
 
     def to_row(self) -> dict[str, str | None]:
@@ -176,6 +182,7 @@ class Sample:
         for field in fields(self):
             value = getattr(self, field.name)
             row[field.name] = value.uri if isinstance(value, ImageRef) else value
+        row["truth"] = self.truth.to_text()
         return row
 
     @classmethod
@@ -188,7 +195,7 @@ class Sample:
         values: dict[str, str | None] = {}
         for field in fields(cls):
             value = row.get(field.name)
-            if not isinstance(value, str) and (value is not None or field.name not in ("map", "target")):
+            if not isinstance(value, str) and (value is not None or field.name not in _OPTIONAL):
                 raise invalid(f"column {field.name}", value, "must hold text", "write the row with Sample.to_row")
             values[field.name] = value
         text = {name: value for name, value in values.items() if value is not None}
@@ -198,11 +205,12 @@ class Sample:
             satellite=ImageRef(text["satellite"]),
             map=ImageRef(text["map"]) if "map" in text else None,
             target=ImageRef(text["target"]) if "target" in text else None,
-            level=text["level"],
+            level=text.get("level"),
+            truth=Truth.from_text(text.get("truth")),
         )
 
     def target_mask(self) -> np.ndarray:
-        """The target's mask: bool (H, W) in the satellite's own pixels, True where the label is above 0.
+        """The target's mask: bool (H, W) in the satellite's own pixels, True where the label marks the target.
 
         Returns:
             The mask. It may be all False; whether that is allowed is for `validate` and the trainer to say.
@@ -210,22 +218,49 @@ class Sample:
         Raises:
             ValueError: There is no target, it cannot be read, or its size is not the satellite's.
         """
+        return self.target_and_ignored()[0]
+
+    def target_and_ignored(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The target's mask as `target_mask` gives it, and the pixels that count on neither side.
+
+        Returns:
+            bool (H, W), True where the label is above 0 and not the one to ignore; and bool (H, W), True where it is
+            the one to ignore, or None in sets that know no such label.
+
+        Raises:
+            ValueError: As for `target_mask`.
+        """
         if self.target is None:
             raise invalid(f"target of {self.id}", None, "must be a mask image", "add a mask, or use other samples")
-        mask_hw = label_array(self.target) > 0
+        labels_hw = label_array(self.target, self.truth.mask_channel)
         size_wh = self.satellite.size_wh
-        if mask_hw.shape != (size_wh[1], size_wh[0]):
-            found = f"{mask_hw.shape[1]}x{mask_hw.shape[0]} px"
+        if labels_hw.shape != (size_wh[1], size_wh[0]):
+            found = f"{labels_hw.shape[1]}x{labels_hw.shape[0]} px"
             rule = f"must have the satellite's size, {size_wh[0]}x{size_wh[1]} px, but has {found}"
             raise invalid(f"target of {self.id}", self.target.uri, rule, "draw the mask on the satellite's own pixels")
-        return mask_hw
+        return split_labels(labels_hw, self.truth.ignore_label)
 
 
-def label_array(image: ImageRef) -> np.ndarray:
+def split_labels(labels_hw: np.ndarray, ignore_label: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Tell target and ignored pixels of a mask's labels, `(H, W)`, apart; as `Sample.target_and_ignored` returns them.
+
+    LISA's data (arXiv 2308.00692) label 255 what counts on neither side; for most sets 255 is the target.
+    """
+    if ignore_label is None:
+        return labels_hw > 0, None
+    ignored_hw = labels_hw == ignore_label
+    return (labels_hw > 0) & ~ignored_hw, ignored_hw
+
+
+def label_array(image: ImageRef, channel: int | None = None) -> np.ndarray:
     """The labels of a mask image: (H, W), an integer or bool each pixel.
 
-    Palette images give their indices, 16 and 32-bit ones their values; of a colour image the largest of the three
-    channels is taken, so that any colour but black is a label.
+    Palette images give their indices, 16 and 32-bit ones their values.
+
+    Args:
+        image: The mask.
+        channel: The channel of a colour image that holds the labels; None takes the largest of the three, so that any
+            colour but black is a label.
 
     Raises:
         ValueError: The image cannot be read.
@@ -236,4 +271,6 @@ def label_array(image: ImageRef) -> np.ndarray:
     elif decoded.mode in ("RGBA", "RGBa", "PA"):
         decoded = decoded.convert("RGB")
     labels = np.asarray(decoded)
-    return labels.max(axis=-1) if labels.ndim == 3 else labels
+    if labels.ndim == 2:
+        return labels
+    return labels.max(axis=-1) if channel is None else labels[..., channel]

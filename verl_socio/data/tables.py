@@ -7,6 +7,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from verl_socio.data import coco
 from verl_socio.errors import invalid
 
 if TYPE_CHECKING:
@@ -73,6 +76,44 @@ def open_hub(source: str, split: str) -> Dataset:
         raise unreachable(source, error) from error
 
 
+def open_table(source: str, split: str) -> Dataset:
+    """Open a parquet file, whatever the split, or one split of a folder or of a data set of the Hub.
+
+    Raises:
+        ValueError: As for `open_parquet` and `open_hub`.
+    """
+    path = Path(source)
+    if path.is_file():
+        return open_parquet(str(path.absolute()))
+    return open_hub(str(path.absolute()) if path.exists() else source, split)
+
+
+def table_uri(source: str, split: str, row: int, column: str) -> str:
+    """The reference of one image in what `open_table` opens."""
+    path = Path(source)
+    if path.is_file():
+        return parquet_uri(path.absolute(), row, column)
+    return hub_uri(str(path.absolute()) if path.exists() else source, split, row, column)
+
+
+def downloaded(source: str) -> Path:
+    """The folder of a data set: itself, or that of the Hub's files in the Hugging Face cache.
+
+    Raises:
+        ValueError: There is no such folder and the Hub does not give it.
+    """
+    path = Path(source)
+    if path.exists():
+        return path.absolute()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(source, repo_type="dataset"))
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
+        raise unreachable(source, error) from error
+
+
 def unreachable(source: str, error: Exception) -> ValueError:
     """The error for a data set that is neither here nor given by the Hub."""
     rule = f"must be a path that exists or a data set that the Hub gives ({type(error).__name__}: {error})"
@@ -92,9 +133,14 @@ def undecoded(table: Dataset) -> Dataset:
 def image_source(uri: str) -> Path | io.BytesIO:
     """Find the image file that a `parquet:` or `hub:` reference stands for.
 
+    Returns:
+        The file, its bytes, or a mask of nested lists as a PNG: 0 and 1 for truth values, else the numbers.
+
     Raises:
         ValueError: The reference is malformed, or the table, row or column is not there, or the cell holds no image.
     """
+    import datasets
+
     scheme = PARQUET if uri.startswith(PARQUET) else HUB
     source, _, rest = uri[len(scheme) :].rpartition("#")
     parts = rest.split("/", 1 if scheme == PARQUET else 2)
@@ -107,7 +153,26 @@ def image_source(uri: str) -> Path | io.BytesIO:
         found = f"{len(table)} rows and the columns {', '.join(table.column_names)}"
         raise invalid("image", uri, f"must be in the table, which has {found}", "load the samples again")
     folder = Path(source).parent if scheme == PARQUET else Path(source)
+    if isinstance(table.features[column], datasets.List | datasets.LargeList):
+        return coco.png_of(_labels(uri, table, row, column))
     return cell_source(uri, table.select_columns([column])[row][column], folder)
+
+
+def _labels(uri: str, table: Dataset, row: int, column: str) -> np.ndarray:
+    """A mask of nested lists, rows of pixels: bool or uint8 (H, W)."""
+    lines = table.with_format("arrow")[row].column(column).combine_chunks().flatten()
+    values = lines.flatten()
+    width = len(values) // max(1, len(lines))
+    whole = lines.null_count == 0 and values.null_count == 0 and len(values) > 0
+    if not whole or any(length != width for length in lines.value_lengths().to_pylist()):
+        rule = "must hold a mask as rows of equally many values"
+        raise invalid("image", uri, rule, "write or download the table again")
+    flat: np.ndarray = values.to_numpy(zero_copy_only=False)
+    if flat.dtype != np.bool_ and not (flat.dtype.kind in "iu" and flat.min() >= 0 and flat.max() <= 255):
+        rule = f"must hold truth values or whole numbers of 0 to 255, not {flat.dtype}"
+        raise invalid("image", uri, rule, "write or download the table again")
+    labels_hw = flat.reshape(-1, width)
+    return labels_hw if labels_hw.dtype == np.bool_ else labels_hw.astype(np.uint8)
 
 
 def cell_source(uri: str, cell: object, folder: Path) -> Path | io.BytesIO:

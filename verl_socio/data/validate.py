@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from verl_socio import geometry
-from verl_socio.data import readers
+from verl_socio.data import readers, sets
 from verl_socio.data.problem import Problem
 from verl_socio.data.readers import raw
-from verl_socio.data.sample import ImageRef, Sample, label_array
+from verl_socio.data.sample import ImageRef, Sample, label_array, split_labels
 
 _BATCH = 32
 
 
-def validate(source: str, split: str | None = None, need_map: bool = True) -> list[Problem]:
+def validate(source: str, split: str | None = None, need_map: bool | None = None) -> list[Problem]:
     """Check every row of a data set: text, files, sizes, pairs and masks.
 
     Images are decoded a few at a time and forgotten again, so memory does not grow with the data set.
@@ -27,7 +27,7 @@ def validate(source: str, split: str | None = None, need_map: bool = True) -> li
     Args:
         source: As for `load_samples`.
         split: One split; None checks every split, and that no id is in two of them.
-        need_map: Whether a row without a map is a bad one.
+        need_map: Whether a row without a map is a bad one; None: unless it is of a published set, which knows no maps.
 
     Returns:
         What is wrong, in order of split and id; empty if nothing is.
@@ -35,6 +35,8 @@ def validate(source: str, split: str | None = None, need_map: bool = True) -> li
     Raises:
         ValueError: There is no such source or split, or a table cannot be read at all.
     """
+    if need_map is None:
+        need_map = readers.format_of(source) not in sets.FORMATS
     single_file = Path(source).is_file()
     names = [split] if split is not None or single_file else readers.split_names(source)
     found: list[Problem] = []
@@ -73,16 +75,20 @@ def check_sample(sample: Sample, need_map: bool = True) -> list[Problem]:
         if size_wh is not None and map_wh is not None and map_wh != size_wh:
             rule = f"must have the satellite's size, {_text(size_wh)}, but has {_text(map_wh)}"
             problems.append(Problem(sample.id, sample.map.uri, rule, "cut both images to the same place and size"))
-    if sample.target is None:
+    if sample.target is None and sample.truth.boxes_xyxy is None and sample.truth.count is None:
         problems.append(Problem(sample.id, _place(sample), "must have a mask", "add the mask of the target"))
-    else:
+    elif sample.target is not None:
         problems.extend(_mask_problems(sample, sample.target, size_wh))
+    elif size_wh is not None and sample.truth.size_wh not in (None, size_wh):
+        rule = f"must have the size its boxes were made for, {_text(sample.truth.size_wh)}, but has {_text(size_wh)}"
+        problems.append(Problem(sample.id, sample.satellite.uri, rule, "restore the picture in its own size"))
     return problems
 
 
 def _mask_problems(sample: Sample, target: ImageRef, size_wh: tuple[int, int] | None) -> Iterator[Problem]:
     try:
-        mask_hw = label_array(target) > 0
+        labels_hw = label_array(target, sample.truth.mask_channel)
+        mask_hw = split_labels(labels_hw, sample.truth.ignore_label)[0]
     except ValueError as error:
         yield Problem(sample.id, target.uri, f"must be a readable mask ({error})", "draw or copy the mask again")
         return
@@ -90,6 +96,8 @@ def _mask_problems(sample: Sample, target: ImageRef, size_wh: tuple[int, int] | 
     if size_wh is not None and mask_wh != size_wh:
         rule = f"must have the satellite's size, {_text(size_wh)}, but has {_text(mask_wh)}"
         yield Problem(sample.id, target.uri, rule, "draw the mask on the satellite's own pixels")
+    if sample.truth.may_be_empty and not mask_hw.any():
+        return
     if not mask_hw.any():
         yield Problem(sample.id, target.uri, "must mark at least one pixel above 0", "draw the target or drop the row")
     elif not len(geometry.mask_boxes(np.ascontiguousarray(mask_hw))):

@@ -10,6 +10,7 @@ from verl_socio.data import tables
 from verl_socio.data.levels import level_of
 from verl_socio.data.problem import Problem
 from verl_socio.data.sample import LEVELS, ImageRef, Sample
+from verl_socio.data.truth import Truth
 from verl_socio.errors import invalid
 
 # The sample's field, and the columns that may hold it, in order of preference.
@@ -20,6 +21,7 @@ ALIASES = {
     "map": ("map", "map_image"),
     "target": ("target", "mask_label"),
     "level": ("level",),
+    "truth": ("truth",),
 }
 IMAGES = ("satellite", "map", "target")
 _REQUIRED = ("id", "question", "satellite")
@@ -69,6 +71,10 @@ def entry(row: Mapping[str, Any], place: str, folder: Path, reference: Callable[
     if level is not None and level not in LEVELS:
         rule = f"must have a level of {', '.join(LEVELS)}, not {level!r}"
         return Problem(str(name), place, rule, "correct it, or leave the level out")
+    try:
+        truth = Truth.from_text(row.get("truth"))
+    except ValueError as error:
+        return Problem(str(name), place, str(error), "correct it, or leave the column out")
     images: dict[str, ImageRef | None] = {}
     for field in IMAGES:
         value = row.get(field)
@@ -86,6 +92,7 @@ def entry(row: Mapping[str, Any], place: str, folder: Path, reference: Callable[
         map=images["map"],
         target=images["target"],
         level=level or level_of(question),
+        truth=truth,
     )
 
 

@@ -25,12 +25,21 @@ def recognises(source: Path) -> bool:
     if source.is_file():
         return source.suffix == ".parquet"
     files = files_in(source) if source.is_dir() else []
-    return bool(files) and "satellite" in _opened(files[0]).schema_arrow.names
+    return bool(files) and "satellite" in columns_of(files[0])
 
 
 def files_in(folder: Path) -> list[Path]:
     """The parquet files of a folder and of its `data` folder, sorted."""
     return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")])
+
+
+def columns_of(file: Path) -> list[str]:
+    """The names of a file's columns.
+
+    Raises:
+        ValueError: It is no parquet file.
+    """
+    return list(_opened(file).schema_arrow.names)
 
 
 def splits(source: Path) -> dict[str, list[Path]]:
