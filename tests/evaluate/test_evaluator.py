@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from verl_socio.evaluate.evaluator import center_box_mask
+from verl_socio.evaluate.ground_truth import center_box_mask
 from verl_socio.masks import Masks, SegmentationError
 from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.segment.sam2_segmenter import DeviceError

@@ -63,7 +63,8 @@ def write_evaluation() -> Callable[..., Path]:
         mark = Fingerprint({"data": data, **identity}, {"started": "2026-11-20", "command": ["verl-socio"]})
         with Results(folder, mark) as results:
             config = {
-                "model": "models/tiny", "data": "city", "split": "test", "max_samples": None,
+                "model": "models/tiny", "data": "city", "split": "test", "max_samples": None, "protocol": "levels",
+                "published": "auto",
                 "recipe": {"name": "socioreasoner", "stages": {name: {"images": ["map"]} for name in stages}},
             }  # fmt: skip
             results.write("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))

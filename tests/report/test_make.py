@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from PIL import Image
 
 from verl_socio.metrics import MaskScore
@@ -28,8 +29,8 @@ def test_a_report_is_a_page_its_figures_and_its_charts(write_evaluation, tmp_pat
     content = json.loads((folder / "report.json").read_text())
     line = next(each for each in content["summary"]["lines"] if (each["level"], each["name"]) == ("all", "refine"))
     low, high = line["intervals"]["ciou"]
-    assert low < line["ciou"] < high
-    assert all(f"{100 * value:.1f}" in page for value in (line["ciou"], low, high))
+    assert low < line["figures"]["ciou"] < high
+    assert all(f"{100 * value:.1f}" in page for value in (line["figures"]["ciou"], low, high))
     assert [each["index"] for each in content["samples"]] == list(range(24))
     assert sum(content["kinds"].values()) == sum(content["refinement"].values()) == 24
     assert {each["name"] for each in content["classes"]} == {"Zoo", "School"}
@@ -128,3 +129,27 @@ def row_with(write_evaluation, tmp_path):
     return lambda **changes: dataclasses.replace(
         row, stages=(row.stages[0], dataclasses.replace(row.stages[1], **changes))
     )
+
+
+def change_settings(folder, **changes):
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(folder / "config.yaml"), changes), folder / "config.yaml")
+
+
+def test_a_set_without_levels_or_a_baseline_shows_its_own_columns(write_evaluation, tmp_path):
+    def without(row):
+        return dataclasses.replace(row, level=None, center_box=None, target_area=0 if row.index % 4 == 0 else 100)
+
+    folder = write_evaluation(tmp_path / "e", change=without)
+    change_settings(folder, protocol="no_target", published="EarthReason/test")
+    text = make(folder).read_text()
+    assert "<th>no target</th>" in text and "F1@0.5" not in text and "centre box" not in text.split("<script>")[0]
+    assert "Think2Seg-RS" in text and "75.6" in text
+    content = json.loads((folder / "report.json").read_text())
+    assert content["summary"]["without_target"] == 6 and content["samples"][0]["center_box_iou"] is None
+
+
+def test_an_evaluation_without_masks_has_no_report(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e")
+    change_settings(folder, protocol="counting")
+    with pytest.raises(ValueError, match=r"must be an evaluation of masks, but its protocol is counting.*Fix:"):
+        make(folder)

@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 from rich.console import Console
 
+from verl_socio.data import Truth
 from verl_socio.evaluate.intervals import intervals
+from verl_socio.evaluate.protocols import PROTOCOLS
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.timing import timings
 from verl_socio.metrics import MaskScore
@@ -55,3 +57,15 @@ def test_ablations_are_compared_with_the_first_of_their_split(shown):
 
 def test_nothing_is_cut_in_a_narrow_terminal(shown):
     assert "…" not in printed(shown("val", "as set"), shown("val", "another way [b]", whole), width=80)
+
+
+def test_a_set_without_masks_shows_its_own_figures_and_no_comparison(shown):
+    def counted(each):
+        rows = [dataclasses.replace(row, truth=Truth(count=1)) for row in load(each.folder).rows]
+        figures = (function(rows, ("localise", "refine"), PROTOCOLS["counting"]) for function in (summarise, intervals))
+        summary, found = figures
+        return dataclasses.replace(each, summary=summary, intervals=found)
+
+    text = printed(*(counted(shown("val", way)) for way in ("as set", "whole")))
+    assert "accuracy" in text and "MAE" in text and "gIoU" not in text and "against" not in text
+    assert text.count("100.0 100..100") == 2

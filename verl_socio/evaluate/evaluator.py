@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from verl_socio.answer import Prompt
+from verl_socio.answer import Prompt, Status
 from verl_socio.data.sample import ImageRef, Sample
 from verl_socio.episode import Episode, Generate, Reply, Scene, Segment, StageResult, Turn, run_episode
+from verl_socio.evaluate.ground_truth import GroundTruth
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow, StageRow, prompts_of
-from verl_socio.geometry import Frame, center_box
+from verl_socio.geometry import Frame
 from verl_socio.masks import Masks, SegmentationError
-from verl_socio.metrics import measure
 from verl_socio.recipes import Recipe
 from verl_socio.segment.sam2_segmenter import DeviceError
 
@@ -31,7 +31,7 @@ class Evaluator:
         generate: Lets the model answer.
         segmenter: Turns prompts into masks.
         frame_of: The model's coordinate frame for an image of a given width and height.
-        center_box_share: Share of the image inside the baseline's box.
+        center_box_share: Share of the image inside the baseline's box; None where no sample has a target.
         results: Where rows go.
         pictures: Where pictures go.
         others: More draws of the answers, each with a whole episode; the episode is kept whose last masks the segmenter
@@ -42,7 +42,7 @@ class Evaluator:
     generate: Generate
     segmenter: Segment
     frame_of: Callable[[tuple[int, int]], Frame]
-    center_box_share: float
+    center_box_share: float | None
     results: Results
     pictures: Pictures
     others: tuple[Generate, ...] = ()
@@ -82,17 +82,17 @@ class Evaluator:
 
     async def _evaluate(self, index: int, sample: Sample) -> SampleRow:
         clock = _Clock()
-        target_hw = await asyncio.to_thread(sample.target_mask)
+        truth = await asyncio.to_thread(GroundTruth.load, sample)
         try:
             scene = await asyncio.to_thread(Scene.load, sample, with_target=False)
             episode, hosts = await self._best(scene, clock)
         except DeviceError:  # every later sample would fail as well
             raise
         except (SegmentationError, ValueError) as error:
-            return self._row(index, sample, target_hw, (), clock, str(error))
-        stages = await asyncio.to_thread(self._stage_rows, episode, hosts, target_hw)
-        row = self._row(index, sample, target_hw, stages, clock, None)
-        await asyncio.to_thread(self.pictures.draw, index, episode, target_hw, row, self.recipe)
+            return self._row(index, sample, truth, (), clock, str(error))
+        stages = await asyncio.to_thread(self._stage_rows, episode, hosts, truth)
+        row = self._row(index, sample, truth, stages, clock, None)
+        await asyncio.to_thread(self.pictures.draw, index, episode, truth.target_hw, row, self.recipe)
         return row
 
     async def _best(self, scene: Scene, clock: _Clock) -> tuple[Episode, _Watched]:
@@ -113,46 +113,29 @@ class Evaluator:
         self,
         index: int,
         sample: Sample,
-        target_hw: np.ndarray,
+        truth: GroundTruth,
         stages: Iterable[StageRow],
         clock: _Clock,
         failure: str | None,
     ) -> SampleRow:
-        baseline = measure(center_box_mask(target_hw.shape, self.center_box_share), target_hw)
         return SampleRow(
             id=sample.id,
             question=sample.question,
             level=sample.level,
-            size_wh=(target_hw.shape[1], target_hw.shape[0]),
-            target_area=int(np.count_nonzero(target_hw)),
-            target_instances=baseline.targeted,
-            center_box=baseline,
+            size_wh=truth.size_wh,
+            target_area=truth.area,
+            target_instances=truth.instances,
+            center_box=truth.center_box(self.center_box_share),
             failure=failure,
             stages=tuple(stages),
             seconds=clock.seconds(),
             started=clock.started,
             index=index,
+            truth=sample.truth,
         )
 
-    def _stage_rows(self, episode: Episode, hosts: _Watched, target_hw: np.ndarray) -> list[StageRow]:
-        return [_stage_row(self.recipe.stages[r.turn.stage].name, r, hosts, target_hw) for r in episode.stages]
-
-
-def center_box_mask(shape_hw: tuple[int, ...], share: float) -> np.ndarray:
-    """The baseline's mask: the pixels whose centres lie in a centred box of the image's proportions.
-
-    Args:
-        shape_hw: Height and width of the image in pixels.
-        share: Share of the image inside the box, above 0 and at most 1.
-
-    Returns:
-        `(H, W)` bool.
-    """
-    height, width = shape_hw
-    left, top, right, bottom = np.ceil(center_box((width, height), share) - 0.5).astype(int).tolist()
-    mask_hw = np.zeros((height, width), dtype=bool)
-    mask_hw[top:bottom, left:right] = True
-    return mask_hw
+    def _stage_rows(self, episode: Episode, hosts: _Watched, truth: GroundTruth) -> list[StageRow]:
+        return [_stage_row(self.recipe.stages[r.turn.stage].name, r, hosts, truth) for r in episode.stages]
 
 
 def _trust(episode: Episode) -> float:
@@ -161,7 +144,7 @@ def _trust(episode: Episode) -> float:
     return float(np.mean(predicted)) if len(predicted) else -1.0
 
 
-def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.ndarray) -> StageRow:
+def _stage_row(name: str, result: StageResult, hosts: _Watched, truth: GroundTruth) -> StageRow:
     answer, usage = result.answer, result.reply.record
     generated = hosts.generated[result.turn.stage]
     segmented = hosts.segmented.get(result.turn.stage, _Span(generated.at + generated.seconds, 0.0))
@@ -174,7 +157,7 @@ def _stage_row(name: str, result: StageResult, hosts: _Watched, target_hw: np.nd
         think_format=answer.think_format,
         prompts=prompts_of(answer),
         predicted_iou=tuple(result.masks.predicted_iou.tolist()),
-        score=measure(result.mask_hw, target_hw),
+        score=truth.score(result.mask_hw, answered=answer.status is not Status.UNPARSEABLE),
         tokens=getattr(usage, "tokens", None),
         cut_off=getattr(usage, "cut_off", None),
         generate_at=generated.at,

@@ -31,7 +31,9 @@ _PACKAGES = (
 )  # fmt: skip
 
 # Settings that decide figures as they stand; a server elsewhere is known by its address alone.
-_DECIDING = ("frame", "max_prompt_length", "max_response_length", "sampling", "best_of", "host", "served_model")
+_DECIDING = (
+    "frame", "max_prompt_length", "max_response_length", "sampling", "best_of", "host", "served_model", "protocol",
+)  # fmt: skip
 
 # Rooms of this package that have no say in an evaluation's figures.
 _NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "report", "rewards", "study", "train")
@@ -95,7 +97,10 @@ def fingerprint(
         "versions": _versions(),
         "code": _code_hash(),
     }
-    named = ("model", "data", "split", "max_samples", "concurrency", "pictures", "thumbnails")
+    named = (
+        "model", "data", "data_format", "split", "question", "question_seed", "max_samples", "concurrency", "pictures",
+        "thumbnails",
+    )  # fmt: skip
     notes = {
         **{key: settings[key] for key in named},
         "segmenter": settings["segmenter"]["weights"],

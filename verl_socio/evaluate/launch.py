@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 
-from verl_socio.data import Sample, load_samples
+from verl_socio.data import Choice, Sample, format_of, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
 from verl_socio.evaluate.plan import Case, plan
-from verl_socio.evaluate.published import is_whole_test
+from verl_socio.evaluate.protocols import PROTOCOLS, check_samples, protocol_of
+from verl_socio.evaluate.published import papers_of
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.session import VLLM, Evaluation, build, progress, run, sampling_of
@@ -75,8 +76,9 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
     if len(shown) > 1:
         console.print(overview(shown, escape(f"{subject.name} on {first.data}")))
     for each in shown:
-        pages = f"A line a sample: {each.folder / 'results.jsonl'}\nThe report: {each.folder / 'report.html'}"
-        console.print(pages, markup=False, highlight=False, soft_wrap=True)
+        pages = {"A line a sample": each.folder / "results.jsonl", "The report": each.folder / "report.html"}
+        told = "\n".join(f"{name}: {page}" for name, page in pages.items() if page.is_file())
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _checked(config: DictConfig) -> Recipe:
@@ -94,6 +96,7 @@ def _checked(config: DictConfig) -> Recipe:
         if not isinstance(config[key], int) or config[key] < low:
             raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")
     build(SegmenterConfig, "segmenter", config.segmenter)
+    papers_of(config)
     if config.host != VLLM and not re.match(r"https?://", str(config.host)):
         rule = f"must be {VLLM}, or the address of a server"
         raise invalid("host", config.host, rule, "write host=http://HOST:PORT/v1")
@@ -114,17 +117,37 @@ class _Data:
     def look(self, config: DictConfig, recipe: Recipe) -> tuple[list[Sample], Survey]:
         """The samples of a split, and what is known of them."""
         source = str(embedded_city(Path(config.output_root))) if config.data == EMBEDDED else str(config.data)
-        which = (source, config.split, config.max_samples)
-        return self._samples(*which), self._surveys(*which, recipe.needs_map)
+        config.data_format = format_of(source, config.data_format)
+        protocol = protocol_of(config.protocol, config.data_format)
+        config.protocol = protocol.name
+        choice = Choice(config.question, config.question_seed)
+        which = (source, config.split, config.max_samples, config.data_format, choice)
+        samples = self._samples(*which)
+        check_samples(protocol, samples)
+        if config.best_of > 1 and not protocol.needs_masks:
+            rule = f"chooses by the segmenter's estimate of masks, which protocol {protocol.name} does not ask for"
+            raise invalid("best_of", config.best_of, rule, "set best_of=1")
+        _check_maps(recipe, samples)
+        return samples, self._surveys(*which, recipe.needs_map)
 
-    def _load(self, source: str, split: str, most: int | None) -> list[Sample]:
-        return load_samples(source, split)[:most]
+    def _load(self, source: str, split: str, most: int | None, data_format: str, choice: Choice) -> list[Sample]:
+        return load_samples(source, split, data_format, choice)[:most]
 
-    def _survey(self, source: str, split: str, most: int | None, need_map: bool) -> Survey:
-        samples = self._samples(source, split, most)
+    def _survey(
+        self, source: str, split: str, most: int | None, data_format: str, choice: Choice, need_map: bool
+    ) -> Survey:
+        samples = self._samples(source, split, most, data_format, choice)
         with progress(console) as bar:
             task = bar.add_task("reading the data", total=len(samples))
             return survey(samples, need_map=need_map, seen=lambda: bar.advance(task))
+
+
+def _check_maps(recipe: Recipe, samples: Sequence[Sample]) -> None:
+    """A set without maps is told once, not for each of its samples."""
+    shown = [stage.name for stage in recipe.stages if "map" in stage.images]
+    if shown and not any(sample.map is not None for sample in samples):
+        rule = f"shows the map in stage {' and '.join(shown)}, but none of the {len(samples)} samples has one"
+        raise invalid("recipe", recipe.name, rule, "add images=[satellite], or choose a recipe that shows no map")
 
 
 def _prepare(
@@ -165,15 +188,18 @@ def _finish(evaluation: Evaluation) -> Shown:
     """Write what follows from the rows: the summary and the report."""
     stages = [stage.name for stage in evaluation.recipe.stages]
     with Results(evaluation.folder, evaluation.mark) as results:
-        summary, found = summarise(results.rows(), stages), intervals(results.rows(), stages)
+        protocol = PROTOCOLS[evaluation.config.protocol]
+        summary, found = summarise(results.rows(), stages, protocol), intervals(results.rows(), stages, protocol)
         times = timings(results.rows())
         results.write("summary.json", json.dumps(summary_values(summary, found, times), indent=1) + "\n")
-    make(evaluation.folder)
+    # The report shows masks.
+    if protocol.needs_masks:
+        make(evaluation.folder)
     return Shown(str(evaluation.config.split), evaluation.way, evaluation.folder, summary, found, times)
 
 
 def _show(evaluation: Evaluation, shown: Shown, subject: Subject) -> None:
     config = evaluation.config
     title = escape(f"{subject.name} on {config.data}, split {config.split}")
-    console.print(table(shown.summary, title, published=is_whole_test(config), intervals=shown.intervals))
+    console.print(table(shown.summary, title, papers_of(config), shown.intervals))
     console.print(timing_table(shown.timings))

@@ -41,13 +41,13 @@ class Pictures:
         self._chosen = {number * samples // wanted for number in range(wanted)} if wanted else set()
         self._strip_px = strip_px
 
-    def draw(self, index: int, episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Recipe) -> None:
+    def draw(self, index: int, episode: Episode, target_hw: np.ndarray | None, row: SampleRow, recipe: Recipe) -> None:
         """Draw a sample's strip, and its picture if it is one of the chosen.
 
         Args:
             index: The sample's place in the set.
             episode: What happened.
-            target_hw: `(H, W)` bool.
+            target_hw: `(H, W)` bool, or None in sets that have no masks.
             row: Its scores.
             recipe: The method.
         """
@@ -66,12 +66,12 @@ def file_name(index: int, sample_id: str) -> str:
     return f"{index:05d}_{re.sub(r'[^A-Za-z0-9._-]', '_', sample_id)[:80]}.jpg"
 
 
-def picture(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Recipe) -> Image.Image:
+def picture(episode: Episode, target_hw: np.ndarray | None, row: SampleRow, recipe: Recipe) -> Image.Image:
     """Set an episode's images side by side: inputs, each stage's feedback and mask, the target.
 
     Args:
         episode: What happened.
-        target_hw: `(H, W)` bool.
+        target_hw: `(H, W)` bool, or None in sets that have no masks.
         row: Its scores.
         recipe: The method.
 
@@ -102,7 +102,9 @@ def save_strip(tiles: Sequence[tuple[str, Image.Image]], longest: int, path: Pat
     sheet.save(path, quality=80, comment=json.dumps([name for name, _ in tiles]).encode())
 
 
-def _tiles(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Recipe) -> list[tuple[str, Image.Image]]:
+def _tiles(
+    episode: Episode, target_hw: np.ndarray | None, row: SampleRow, recipe: Recipe
+) -> list[tuple[str, Image.Image]]:
     """The images of an episode with their names: inputs, each stage's feedback and mask, the target."""
     satellite = episode.scene.images["satellite"]
     tiles = sorted(episode.scene.images.items())
@@ -113,10 +115,15 @@ def _tiles(episode: Episode, target_hw: np.ndarray, row: SampleRow, recipe: Reci
         drawn = draw_feedback(satellite, np.asarray(boxes).reshape(-1, 4), result.mask_hw, recipe.feedback)
         drawn = _outlined(drawn, result.mask_hw)
         _draw_points(drawn, result.answer)
-        state = kept.status if kept.status != "ok" else f"IoU {kept.score.iou:.2f}"
+        found = f"{len(kept.prompts)} named" if kept.score is None else f"IoU {kept.score.iou:.2f}"
+        state = kept.status if kept.status != "ok" else found
         tiles.append((f"{stage.name}: {state}", drawn))
-    target = draw_feedback(satellite, np.zeros((0, 4)), target_hw, recipe.feedback)
-    return [*tiles, ("target", _outlined(target, target_hw))]
+    told = "target" if row.truth.count is None else f"target: {row.truth.count}"
+    boxes_xyxy = np.asarray(row.truth.boxes_xyxy or (), dtype=np.float64).reshape(-1, 4)
+    nothing_hw = np.zeros((satellite.height, satellite.width), dtype=bool)
+    drawn_hw = nothing_hw if target_hw is None else target_hw
+    target = draw_feedback(satellite, boxes_xyxy, drawn_hw, recipe.feedback)
+    return [*tiles, (told, _outlined(target, drawn_hw))]
 
 
 def _outlined(image: Image.Image, mask_hw: np.ndarray) -> Image.Image:

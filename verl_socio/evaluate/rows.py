@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_socio.answer import Answer, Prompt
+from verl_socio.data.truth import UNKNOWN, Truth
 from verl_socio.errors import invalid
 from verl_socio.metrics import MaskScore
 
@@ -30,7 +31,7 @@ class StageRow:
         prompts: The objects named, in the image's own pixels: `box_xyxy` (x1, y1, x2, y2, or null), `points_xy` (a list
             of x, y) and `labels` (one a point, 1 on the object and 0 off it).
         predicted_iou: The segmenter's own estimate, one for each mask that was asked for.
-        score: The stage's mask against the target.
+        score: The stage's mask against the target; None where the protocol asks for no masks.
         tokens: Tokens that the model wrote; None where the host does not say.
         cut_off: Whether the answer ended at the limit of its length; None where the host does not say.
         generate_at: When the question was asked, in seconds after the sample's start.
@@ -47,13 +48,19 @@ class StageRow:
     think_format: bool
     prompts: tuple[dict[str, Any], ...]
     predicted_iou: tuple[float, ...]
-    score: MaskScore
+    score: MaskScore | None
     tokens: int | None
     cut_off: bool | None
     generate_at: float
     generate_s: float
     segment_at: float
     segment_s: float
+
+    @property
+    def mask_score(self) -> MaskScore:
+        """The score, where the protocol asks for masks."""
+        assert self.score is not None, self.name
+        return self.score
 
 
 @dataclass(frozen=True)
@@ -63,31 +70,34 @@ class SampleRow:
     Attributes:
         id: The sample's id.
         question: What was asked for.
-        level: "name", "class" or "function".
+        level: "name", "class" or "function"; None in sets that know no levels.
         size_wh: Width and height of the images in pixels.
-        target_area: Pixels of the target.
-        target_instances: Connected regions of the target of more than 10 pixels.
-        center_box: The baseline: the same centred box for every sample, as a mask.
+        target_area: Pixels of the target, those to be ignored left out; None where the protocol asks for no masks.
+        target_instances: Connected regions of the target of more than 10 pixels; None likewise.
+        center_box: The baseline: the same centred box for every sample, as a mask; None likewise, and where no sample
+            has a target.
         failure: Why there is no result; None if there is one. A failed sample counts in every stage as intersection 0
             and union `target_area`.
         stages: One for each stage of the recipe; none for a failed sample.
         seconds: From the sample's start to its end.
         started: When that was, in Unix time.
         index: The sample's place in the set, from 0.
+        truth: What is known of the answer beside its mask.
     """
 
     id: str
     question: str
-    level: str
+    level: str | None
     size_wh: tuple[int, int]
-    target_area: int
-    target_instances: int
-    center_box: MaskScore
+    target_area: int | None
+    target_instances: int | None
+    center_box: MaskScore | None
     failure: str | None
     stages: tuple[StageRow, ...]
     seconds: float
     started: float
     index: int
+    truth: Truth = UNKNOWN
 
     def to_line(self) -> str:
         """The row as one line of JSON, with its line break."""
@@ -104,8 +114,9 @@ class SampleRow:
             values: Mapping[str, Any] = json.loads(line)
             stages = tuple(_stage(stage) for stage in values["stages"])
             known = {**values, "size_wh": tuple(values["size_wh"]), "stages": stages}
-            return cls(**{**known, "center_box": MaskScore(**values["center_box"])})
-        except (KeyError, TypeError, RecursionError) as error:
+            known["truth"] = Truth.from_values(values["truth"])
+            return cls(**{**known, "center_box": _score(values["center_box"])})
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
@@ -126,7 +137,11 @@ def read_rows(path: Path) -> Iterator[SampleRow]:
 
 def _stage(values: Mapping[str, Any]) -> StageRow:
     lists = {key: tuple(values[key]) for key in ("prompts", "predicted_iou")}
-    return StageRow(**{**values, **lists, "score": MaskScore(**values["score"])})
+    return StageRow(**{**values, **lists, "score": _score(values["score"])})
+
+
+def _score(values: Mapping[str, Any] | None) -> MaskScore | None:
+    return None if values is None else MaskScore(**values)
 
 
 def prompts_of(answer: Answer) -> tuple[dict[str, Any], ...]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from verl_socio.answer import Status
 from verl_socio.data import LEVELS
 from verl_socio.errors import invalid
+from verl_socio.evaluate.protocols import PROTOCOLS, Protocol, Tally
+from verl_socio.evaluate.protocols.tallies import MaskTally
 from verl_socio.evaluate.rows import SampleRow
-from verl_socio.metrics import SegmentationScore
 
 ALL = "all"
 CENTER_BOX = "centre box"
@@ -24,19 +25,16 @@ class Line:
         level: "all", or a level.
         name: The baseline or a stage.
         samples: How many.
-        ciou: Sum of intersections over sum of unions, 0..1.
-        giou: Mean of the images' IoU, 0..1.
-        f1: Of instances matched one to one at IoU >= 0.5, over the whole set, 0..1.
+        figures: The protocol's figures by key (`Protocol.columns`); None where nothing of the samples tells.
         unparsed: Share of the answers that could not be parsed; None for the baseline or where there was no answer.
-        failures: Samples without a result; they count as intersection 0 and union of the target's area.
+        failures: Samples without a result; they count as intersection 0 and union of the target's area, as nothing
+            found and as a wrong count.
     """
 
     level: str
     name: str
     samples: int
-    ciou: float
-    giou: float
-    f1: float
+    figures: dict[str, float | None]
     unparsed: float | None
     failures: int
 
@@ -46,24 +44,32 @@ class Summary:
     """An evaluation in figures.
 
     Attributes:
+        protocol: The name of what was measured.
         samples: How many.
         failures: Samples without a result.
-        center_box_share: Share of the image inside the baseline's box: the mean share of the targets.
+        without_target: Samples whose target is empty.
+        center_box_share: Share of the image inside the baseline's box: the mean share of the targets; None where there
+            is no baseline.
         lines: The table: "all" first, then the levels that occur; in each the baseline, then the stages in order.
     """
 
+    protocol: str
     samples: int
     failures: int
-    center_box_share: float
+    without_target: int
+    center_box_share: float | None
     lines: tuple[Line, ...]
 
 
-def summarise(rows: Iterable[SampleRow], stages: Iterable[str]) -> Summary:
+def summarise(
+    rows: Iterable[SampleRow], stages: Iterable[str], protocol: Protocol = PROTOCOLS["levels"]
+) -> Summary:  # fmt: skip
     """Add up an evaluation.
 
     Args:
         rows: The samples; read once, none is kept.
         stages: The recipe's stage names, in order.
+        protocol: What is measured.
 
     Returns:
         The figures.
@@ -72,33 +78,74 @@ def summarise(rows: Iterable[SampleRow], stages: Iterable[str]) -> Summary:
         ValueError: There is no row.
     """
     stages = tuple(stages)
-    tallies: dict[tuple[str, str], SegmentationScore] = defaultdict(SegmentationScore)
-    unparsed: dict[tuple[str, str], int] = defaultdict(int)
-    samples = failures = 0
+    parts = {stage: defaultdict[str, _Part](lambda: _Part(protocol)) for stage in stages}
+    baseline: dict[str, _Baseline] = defaultdict(_Baseline)
+    samples = failures = without_target = 0
     share = 0.0
     for row in rows:
         samples += 1
         failures += row.failure is not None
-        share += row.target_area / (row.size_wh[0] * row.size_wh[1])
-        for level in (ALL, row.level):
-            tallies[level, CENTER_BOX].add(row.center_box)
-            for stage in row.stages:
-                tallies[level, stage.name].add(stage.score)
-                unparsed[level, stage.name] += stage.status == Status.UNPARSEABLE
-            if row.failure is not None:
-                for name in stages:
-                    tallies[level, name].add_failed(row.target_area, row.target_instances)
+        without_target += row.target_area == 0
+        share += (row.target_area or 0) / (row.size_wh[0] * row.size_wh[1])
+        for level in (ALL, row.level) if row.level is not None else (ALL,):
+            baseline[level].add(row)
+            for number, name in enumerate(stages):
+                parts[name][level].add(row, number)
     if samples == 0:
         raise invalid("results", 0, "there is no sample to score", "check data and split")
-    levels = [level for level in (ALL, *LEVELS) if (level, CENTER_BOX) in tallies]
-    keys = [(level, name) for level in levels for name in (CENTER_BOX, *stages)]
-    lines = tuple(_line(level, name, tallies[level, name], unparsed[level, name]) for level, name in keys)
-    return Summary(samples, failures, share / samples, lines)
+    lines: list[Line] = []
+    for level in (level for level in (ALL, *LEVELS) if level in baseline):
+        if protocol.baseline:
+            lines.append(baseline[level].line(level, protocol))
+        lines += [parts[name][level].line(level, name) for name in stages]
+    center_box_share = share / samples if protocol.baseline else None
+    return Summary(protocol.name, samples, failures, without_target, center_box_share, tuple(lines))
 
 
-def _line(level: str, name: str, tally: SegmentationScore, unparsed: int) -> Line:
-    figures = tally.compute()
-    answered = int(figures["n"]) - tally.failures
-    rate = None if name == CENTER_BOX or answered == 0 else unparsed / answered
-    ciou, giou, f1 = (figures[key] for key in ("ciou", "giou", "f1"))
-    return Line(level, name, int(figures["n"]), ciou, giou, f1, rate, tally.failures)
+class _Part:
+    """A stage's samples of one level."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self._protocol = protocol
+        self._tallies: tuple[Tally, ...] = tuple(make() for make in protocol.tallies)
+        self._samples = self._failures = self._unparsed = 0
+
+    def add(self, row: SampleRow, number: int) -> None:
+        """Add a sample's stage of that number."""
+        self._samples += 1
+        if row.failure is not None:
+            self._failures += 1
+            for tally in self._tallies:
+                tally.add_failed(row)
+            return
+        stage = row.stages[number]
+        self._unparsed += stage.status == Status.UNPARSEABLE
+        for tally in self._tallies:
+            tally.add(row, stage)
+
+    def line(self, level: str, name: str) -> Line:
+        """The figures."""
+        answered = self._samples - self._failures
+        rate = self._unparsed / answered if answered else None
+        figures = self._protocol.figures(self._tallies)
+        return Line(level, name, self._samples, figures, rate, self._failures)
+
+
+class _Baseline:
+    """The centre box's samples of one level."""
+
+    def __init__(self) -> None:
+        self._tally = MaskTally()
+        self._samples = 0
+
+    def add(self, row: SampleRow) -> None:
+        """Add a sample's baseline, where it has one."""
+        if row.center_box is not None:
+            self._samples += 1
+            self._tally.add_score(row.center_box)
+
+    def line(self, level: str, protocol: Protocol) -> Line:
+        """The figures; None each where no sample has a baseline."""
+        computed = self._tally.compute() if self._samples else {}
+        figures = {column.key: computed.get(column.key) for column in protocol.columns}
+        return Line(level, CENTER_BOX, self._samples, figures, None, 0)

@@ -22,6 +22,8 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.pictures import Pictures
+from verl_socio.evaluate.protocols import PROTOCOLS
+from verl_socio.evaluate.protocols.no_masks import NoMasks
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.survey import check_prompts
@@ -44,7 +46,7 @@ class Evaluation:
         way: The ablation's name, or "".
         recipe: The method.
         samples: The split.
-        target_share: Mean share of the image that the target covers, 0..1.
+        target_share: Mean share of the image that the target covers, 0..1; None where no sample has a target.
         folder: Where its results go.
         mark: What they rest on.
     """
@@ -53,7 +55,7 @@ class Evaluation:
     way: str
     recipe: Recipe
     samples: list[Sample]
-    target_share: float
+    target_share: float | None
     folder: Path
     mark: Fingerprint
 
@@ -124,7 +126,7 @@ async def _run_one(
         evaluator = Evaluator(
             recipe=each.recipe,
             generate=draws[0],
-            segmenter=segmenters.get(build(SegmenterConfig, "segmenter", each.config.segmenter)),
+            segmenter=_segmenter_of(each, segmenters),
             frame_of=draws[0].chat.frame_of,
             center_box_share=each.target_share,
             results=results,
@@ -137,6 +139,13 @@ async def _run_one(
         finally:
             if len(results.done) < size:
                 console.print(f"Stopped after {len(results.done)} of {size}; the same command goes on there.")
+
+
+def _segmenter_of(each: Evaluation, segmenters: _Segmenters) -> Segment:
+    """None is loaded where neither the protocol nor a later stage looks at masks."""
+    if not PROTOCOLS[each.config.protocol].needs_masks and not any(stage.feedback for stage in each.recipe.stages):
+        return NoMasks()
+    return segmenters.get(build(SegmenterConfig, "segmenter", each.config.segmenter))
 
 
 async def _with_bar(evaluator: Evaluator, samples: list[Sample], concurrency: int, console: Console, told: str) -> None:

@@ -58,6 +58,10 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
         _settle(config, {override.key_or_group for override in rest})
         for override in of_recipe:
             _apply(config, override)
+        if config.images is not None:
+            for stage in config.recipe.stages.values():
+                if stage is not None:
+                    stage.images = config.images
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         rule = str(error).splitlines()[0]

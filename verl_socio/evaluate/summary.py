@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from verl_socio.evaluate.intervals import Intervals
+from verl_socio.evaluate.protocols import PROTOCOLS
 from verl_socio.evaluate.scores import Summary
-from verl_socio.evaluate.table import F1_RULE, INTERVAL_RULE
+from verl_socio.evaluate.table import INTERVAL_RULE
 from verl_socio.evaluate.timing import Timing
 
 
@@ -18,5 +19,5 @@ def summary_values(summary: Summary, intervals: Intervals, timings: Sequence[Tim
     for line in values["lines"]:
         found = intervals.get((line["level"], line["name"]), {})
         line["intervals"] = {name: [each.low, each.high] for name, each in found.items()}
-    rules = {"f1_rule": F1_RULE, "intervals": INTERVAL_RULE}
+    rules = {"rules": PROTOCOLS[summary.protocol].rules, "intervals": INTERVAL_RULE}
     return {**values, **rules, "timings": [asdict(each) for each in timings]}

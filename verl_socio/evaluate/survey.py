@@ -15,6 +15,7 @@ from verl_socio.chat import ChatModel
 from verl_socio.data.sample import Sample
 from verl_socio.episode import Scene, Turn
 from verl_socio.errors import invalid
+from verl_socio.evaluate.ground_truth import GroundTruth
 from verl_socio.recipes import Recipe
 
 _SHOWN = 10
@@ -25,12 +26,12 @@ class Survey:
     """What is known of a set before it is evaluated.
 
     Attributes:
-        sha256: Of every sample's id, question, level and image files, in order.
-        target_share: Mean share of the image that the target covers, 0..1.
+        sha256: Of every sample's id, question, level, image files and what is known beside them, in order.
+        target_share: Mean share of the image that the target covers, 0..1; None where no sample has a target pixel.
     """
 
     sha256: str
-    target_share: float
+    target_share: float | None
 
 
 def survey(samples: Sequence[Sample], *, need_map: bool, seen: Callable[[], object]) -> Survey:
@@ -47,7 +48,8 @@ def survey(samples: Sequence[Sample], *, need_map: bool, seen: Callable[[], obje
         The set's hash and the mean size of its targets.
 
     Raises:
-        ValueError: No sample has a target pixel, or files are missing or do not fit; the first are named.
+        ValueError: No sample has a target pixel where each should, or files are missing or do not fit; the first are
+            named.
     """
     whole = hashlib.sha256()
     total = 0.0
@@ -65,10 +67,10 @@ def survey(samples: Sequence[Sample], *, need_map: bool, seen: Callable[[], obje
         listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
         rule = f"have {len(faults)} faults that keep them from being evaluated:{listed}"
         raise invalid("data", f"{len(samples)} samples", rule, "see all with: verl-socio data validate SOURCE")
-    if total == 0.0:
+    if total == 0.0 and any(sample.target is not None and not sample.truth.may_be_empty for sample in samples):
         fix = "check data and split"
         raise invalid("data", f"{len(samples)} samples", "must hold a sample whose target is not empty", fix)
-    return Survey(whole.hexdigest(), total / len(samples))
+    return Survey(whole.hexdigest(), total / len(samples) or None)
 
 
 def _look(sample: Sample, need_map: bool) -> tuple[bytes, float] | str:
@@ -77,11 +79,13 @@ def _look(sample: Sample, need_map: bool) -> tuple[bytes, float] | str:
         return f"{sample.id}: has no map, which the recipe shows"
     digest = hashlib.sha256()
     try:
-        for text in (sample.id, sample.question, sample.level):
-            _add(digest, text.encode("utf-8", "surrogatepass"))
+        for text in (sample.id, sample.question, sample.level, sample.truth.to_text()):
+            # Level and truth may be missing, which no text says.
+            _add(digest, b"" if text is None else text.encode("utf-8", "surrogatepass"))
         for image in (sample.satellite, sample.map, sample.target):
             _add(digest, b"" if image is None else image.encoded())
-        return digest.digest(), float(np.mean(sample.target_mask()))
+        target_hw = GroundTruth.load(sample).target_hw
+        return digest.digest(), 0.0 if target_hw is None else float(np.mean(target_hw))
     except ValueError as error:
         return f"{sample.id}: {error}"
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from verl_socio.bootstrap import Interval
+from verl_socio.evaluate.scores import CENTER_BOX
 from verl_socio.report.figures import UNCHANGED, Figures, change_of
 from verl_socio.report.load import Evaluated
 
@@ -131,7 +132,8 @@ def _levels(figures: Figures) -> Figure:
     lines = figures.summary.lines
     levels, names = (list(dict.fromkeys(getattr(line, key) for line in lines)) for key in ("level", "name"))
     figure = Figure(figsize=(6.0, 1.2 + 0.22 * len(levels) * (len(names) + 1)))
-    colours = [_GREY, *_colours(len(names) - 1)]
+    stages = len(names) - (CENTER_BOX in names)
+    colours = [_GREY] * (len(names) - stages) + _colours(stages)
     sizes = {line.level: line.samples for line in lines}
     for axes, (key, title) in zip(
         figure.subplots(1, 2, sharey=True), (("giou", "gIoU"), ("ciou", "cIoU")), strict=True
@@ -140,7 +142,9 @@ def _levels(figures: Figures) -> Figure:
             chosen = [line for line in lines if line.name == name]
             places = np.arange(len(chosen)) * (len(names) + 1.0) + number
             spreads = [figures.intervals[line.level, name][key] for line in chosen]
-            for bar in _bars(axes, places, 0.86, [getattr(line, key) for line in chosen], spreads):
+            for bar in _bars(
+                axes, places, 0.86, [value for line in chosen if (value := line.figures[key]) is not None], spreads
+            ):
                 bar.set_color(colour)
             axes.plot([], [], "s", color=colour, markersize=8, label=plain(name, 30))
         middle = np.arange(len(levels)) * (len(names) + 1.0) + (len(names) - 1) / 2
@@ -158,7 +162,7 @@ def _histogram(evaluated: Evaluated) -> Figure:
     figure, axes = _axes(6.0, 3.6, "How many samples reach which IoU")
     edges = np.linspace(0, 1, 21)
     for number, (name, colour) in enumerate(zip(evaluated.stages, _colours(len(evaluated.stages)), strict=True)):
-        ious = [0.0 if row.failure is not None else row.stages[number].score.iou for row in evaluated.rows]
+        ious = [0.0 if row.failure is not None else row.stages[number].mask_score.iou for row in evaluated.rows]
         last = number == len(evaluated.stages) - 1
         look = {"histtype": "stepfilled", "alpha": 0.75} if last else {"histtype": "step", "linewidth": 2}
         axes.hist(ious, bins=edges, color=colour, label=plain(name, 30), **look)
@@ -173,7 +177,7 @@ def _scatter(evaluated: Evaluated) -> Figure:
     figure, axes = _axes(6.0, 4.8, "What the last stage did to each mask")
     rows = [row for row in evaluated.rows if row.failure is None]
     changes = np.array([change_of(row) for row in rows], dtype=np.float64)
-    first, last = (np.array([row.stages[at].score.iou for row in rows]) for at in (0, -1))
+    first, last = (np.array([row.stages[at].mask_score.iou for row in rows]) for at in (0, -1))
     groups = (
         ("helped", _HELPED, changes > UNCHANGED),
         ("hurt", _HURT, changes < -UNCHANGED),

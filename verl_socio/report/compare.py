@@ -123,7 +123,7 @@ def _differences(
 
 
 def _iou(row: SampleRow) -> float:
-    return 0.0 if row.failure is not None else row.stages[-1].score.iou
+    return 0.0 if row.failure is not None else row.stages[-1].mask_score.iou
 
 
 _NAMES = {"ciou": "cIoU", "giou": "gIoU", "f1": "F1@0.5"}

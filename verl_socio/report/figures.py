@@ -82,8 +82,8 @@ def figures_of(evaluated: Evaluated) -> Figures:
     kinds = [kind_of(row) for row in rows]
     changes = [change for row in rows if (change := change_of(row)) is not None]
     return Figures(
-        summary=summarise(rows, stages),
-        intervals=intervals(rows, stages),
+        summary=summarise(rows, stages, evaluated.protocol),
+        intervals=intervals(rows, stages, evaluated.protocol),
         timings=timings(rows),
         classes=_classes(evaluated),
         kinds={kind: kinds.count(kind) for kind in KINDS if kind in kinds},
@@ -93,7 +93,7 @@ def figures_of(evaluated: Evaluated) -> Figures:
 
 def change_of(row: SampleRow) -> float | None:
     """IoU of the last stage minus that of the first; None for a failed sample."""
-    return row.stages[-1].score.iou - row.stages[0].score.iou if row.failure is None else None
+    return row.stages[-1].mask_score.iou - row.stages[0].mask_score.iou if row.failure is None else None
 
 
 def _refinement(changes: list[float]) -> Refinement:
@@ -105,7 +105,7 @@ def _classes(evaluated: Evaluated) -> list[ClassFigure]:
     groups: dict[tuple[str, str], SegmentationRatios] = defaultdict(SegmentationRatios)
     sizes: dict[tuple[str, str], int] = defaultdict(int)
     for row in evaluated.rows:
-        if row.level in _SHARED_LEVELS:
+        if row.level is not None and row.level in _SHARED_LEVELS:
             add(groups[row.level, row.question], row, len(evaluated.stages) - 1)
             sizes[row.level, row.question] += 1
     found = []

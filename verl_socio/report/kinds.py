@@ -35,13 +35,14 @@ def kind_of(row: SampleRow) -> str:
     last = row.stages[-1]
     if last.status == Status.UNPARSEABLE:
         return CUT_OFF if last.cut_off else UNPARSED
-    score = last.score
+    score = last.mask_score
+    assert row.target_area is not None, row.id
     if score.iou >= _GOOD_IOU:
         return GOOD
     # The union is the mask and the rest of the target.
     area = score.union - row.target_area + score.intersection
     if area == 0:
         return NOTHING
-    if score.intersection == 0:
+    if score.intersection == 0 and row.target_area:
         return ELSEWHERE
     return TOO_MUCH if area > row.target_area else TOO_LITTLE

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from verl_socio.errors import invalid
+from verl_socio.evaluate.protocols import PROTOCOLS, Protocol
 from verl_socio.evaluate.rows import SampleRow, read_rows
 
 
@@ -22,6 +23,7 @@ class Evaluated:
     Attributes:
         folder: Its folder.
         config: Its settings.
+        protocol: What was measured; it asks for masks.
         mark: Its fingerprint: `sha256`, `identity` and `notes`.
         stages: The names of the recipe's stages, in order.
         rows: The samples that are done, in the set's order.
@@ -29,6 +31,7 @@ class Evaluated:
 
     folder: Path
     config: DictConfig
+    protocol: Protocol
     mark: Mapping[str, Any]
     stages: tuple[str, ...]
     rows: tuple[SampleRow, ...]
@@ -53,6 +56,7 @@ def load(folder: Path) -> Evaluated:
         config = OmegaConf.load(folder / "config.yaml")
         assert isinstance(config, DictConfig)
         mark = json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))
+        protocol = PROTOCOLS[config.protocol]
         stages = tuple(str(name) for name, stage in config.recipe.stages.items() if stage is not None)
         identity, notes = mark["identity"], mark["notes"]
         assert isinstance(identity, dict) and isinstance(notes, dict) and isinstance(mark["sha256"], str)
@@ -60,13 +64,16 @@ def load(folder: Path) -> Evaluated:
         found = f"{type(error).__name__}: {error}".splitlines()[0]
         rule = f"must hold the settings and the fingerprint of an evaluation ({found})"
         raise invalid("folder", str(folder), rule, "evaluate again, under another name") from error
+    if not protocol.needs_masks:
+        rule = f"must be an evaluation of masks, but its protocol is {protocol.name}"
+        raise invalid("folder", str(folder), rule, "read its table: the same command shows it again")
     rows = tuple(sorted(read_rows(folder / "results.jsonl"), key=lambda row: row.index))
     if not rows:
         raise invalid("folder", str(folder), "holds no result yet", "finish the evaluation first: the same command")
     if odd := next((row for row in rows if row.failure is None and _names(row) != stages), None):
         rule = f"has a result of other stages ({odd.id}: {', '.join(_names(odd))}) than its recipe's"
         raise invalid("folder", str(folder), rule, "evaluate again, under another name")
-    return Evaluated(folder, config, mark, stages, rows)
+    return Evaluated(folder, config, protocol, mark, stages, rows)
 
 
 def _names(row: SampleRow) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from verl_socio.evaluate.published import PUBLISHED, SOURCE, is_whole_test
+from verl_socio.evaluate.published import papers_of
 from verl_socio.evaluate.scores import ALL, CENTER_BOX
 from verl_socio.evaluate.summary import summary_values
 from verl_socio.evaluate.table import INTERVAL_RULE, TIMING_RULE, notes
@@ -72,7 +72,7 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
     )  # fmt: skip
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     script = (_PAGE / "report.js").read_text(encoding="utf-8")
-    published = is_whole_test(evaluated.config)
+    papers = papers_of(evaluated.config)
     lines = figures.summary.lines
     missing = evaluated.rows[-1].index + 1 - len(evaluated.rows)
     return environment.get_template("report.html.jinja").render(
@@ -85,9 +85,8 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
         headline=next(line for line in lines if line.level == ALL and line.name == evaluated.stages[-1]),
         center_box=CENTER_BOX,
         whole=figures.timings[-1] if figures.timings else None,
-        published=[row for row in PUBLISHED if published],
-        source=SOURCE,
-        notes=[INTERVAL_RULE, *notes(figures.summary, published=published).splitlines()],
+        published=[row for paper in papers for row in paper.rows],
+        notes=[INTERVAL_RULE, *notes(figures.summary, papers).splitlines()],
         timing_rule=TIMING_RULE,
         kinds=KINDS,
         missing=missing,

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from verl_socio.evaluate.intervals import Intervals
+from verl_socio.evaluate.protocols import PROTOCOLS, Protocol
 from verl_socio.evaluate.scores import ALL, Summary
 from verl_socio.evaluate.table import INTERVAL_RULE, figure, spread
 from verl_socio.evaluate.timing import Timing
@@ -44,13 +45,17 @@ def overview(shown: Sequence[Shown], title: str) -> Table:
         shown: The evaluations, split by split; where there are ablations, each is compared with its split's first.
         title: What was evaluated, as rich reads it.
     """
+    protocol = PROTOCOLS[shown[0].summary.protocol]
+    # The paired comparison is of masks.
     ways = any(each.way for each in shown)
-    caption = f"In percent, by the last stage. {INTERVAL_RULE}"
-    if ways:
+    against = ways and protocol.needs_masks
+    caption = f"{protocol.rules[0]} By the last stage. {INTERVAL_RULE}"
+    if against:
         caption += " Against the first: the paired difference in gIoU; * where its interval leaves out 0."
     laid_out = Table(title=title, caption=caption, title_justify="left", caption_justify="left", pad_edge=False)
     laid_out.add_column("way" if ways else "split")
-    for name in ("cIoU", "gIoU", "F1@0.5", *(["against the first"] if ways else []), "failed", "samples/s"):
+    titles = [column.title for column in protocol.columns]
+    for name in (*titles, *(["against the first"] if against else []), "failed", "samples/s"):
         laid_out.add_column(name, justify="right", min_width=0 if name in ("failed", "samples/s") else 10)
     for split in dict.fromkeys(each.split for each in shown):
         of_split = [each for each in shown if each.split == split]
@@ -58,15 +63,15 @@ def overview(shown: Sequence[Shown], title: str) -> Table:
             laid_out.add_section()
             laid_out.add_row(f"[bold]{escape(split)} ({of_split[0].summary.samples})[/bold]")
         for each in of_split:
-            difference = [_against(of_split[0], each)] if ways else []
-            laid_out.add_row(escape(each.way or split), *_figures(each), *difference, *_rest(each))
+            difference = [_against(of_split[0], each)] if against else []
+            laid_out.add_row(escape(each.way or split), *_figures(each, protocol), *difference, *_rest(each))
     return laid_out
 
 
-def _figures(shown: Shown) -> list[str]:
+def _figures(shown: Shown, protocol: Protocol) -> list[str]:
     [*_, last] = [line for line in shown.summary.lines if line.level == ALL]
     found = shown.intervals[last.level, last.name]
-    return [figure(getattr(last, key), found[key]) for key in ("ciou", "giou", "f1")]
+    return [figure(last.figures[column.key], column, found.get(column.key)) for column in protocol.columns]
 
 
 def _rest(shown: Shown) -> list[str]:

@@ -32,12 +32,12 @@ def _entry(row: SampleRow, pictures: Path) -> dict[str, Any]:
         "index": row.index,
         "id": row.id,
         "question": row.question,
-        "level": row.level,
+        "level": row.level or "",
         "size_wh": list(row.size_wh),
         "kind": kind_of(row),
-        "iou": 0.0 if row.failure is not None else row.stages[-1].score.iou,
+        "iou": 0.0 if row.failure is not None else row.stages[-1].mask_score.iou,
         "change": change_of(row),
-        "center_box_iou": row.center_box.iou,
+        "center_box_iou": None if row.center_box is None else row.center_box.iou,
         "seconds": row.seconds,
         "failure": row.failure,
         "stages": [_stage(stage) for stage in row.stages],
@@ -51,7 +51,7 @@ def _stage(stage: StageRow) -> dict[str, Any]:
     values = {key: getattr(stage, key) for key in kept}
     return {
         **values,
-        "iou": stage.score.iou,
+        "iou": stage.mask_score.iou,
         "predicted_iou": list(stage.predicted_iou),
         "prompts": list(stage.prompts),
     }

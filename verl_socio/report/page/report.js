@@ -52,7 +52,7 @@ function card(sample) {
     make(
       "span", { class: "said" },
       make("span", { class: "asked" }, sample.question), make("span", { class: "iou" }, value),
-      make("span", { class: "more" }, `${sample.level} · ${sample.kind} · ${sample.id}`), changeText(sample),
+      make("span", { class: "more" }, [sample.level, sample.kind, sample.id].filter(Boolean).join(" · ")), changeText(sample),
     ),
   );
 }
@@ -181,7 +181,7 @@ function show(sample) {
       make("span", { class: "iou" }, sample.failure === null ? `IoU ${percent(sample.iou)}` : "failed"), changeText(sample),
       button("←", () => step(-1)), button("→", () => step(1)), button("close", () => dialog.close()),
     ),
-    make("p", { class: "note" }, `${sample.id} · ${sample.level} · ${sample.kind} · ${sample.size_wh.join(" × ")} px · centre box ${percent(sample.center_box_iou)}`),
+    make("p", { class: "note" }, `${[sample.id, sample.level, sample.kind].filter(Boolean).join(" · ")} · ${sample.size_wh.join(" × ")} px${sample.center_box_iou === null ? "" : ` · centre box ${percent(sample.center_box_iou)}`}`),
     ...(sample.failure === null ? [] : [make("pre", {}, sample.failure)]),
     tilesheet(sample),
     ...(sample.picture === null ? [] : [make("a", { href: sample.picture }, "full-size picture")]),
