@@ -27,10 +27,6 @@ def rows(row_of):
     return made
 
 
-def _value(line, name):
-    return line.unparsed if name == "unparsed" else line.figures[name]
-
-
 def test_every_figure_of_the_summary_has_an_interval_around_it(rows):
     summary, found = summarise(rows, ["localise"]), intervals(iter(rows), ["localise"])
     assert set(found) == {(line.level, line.name) for line in summary.lines}
@@ -38,7 +34,7 @@ def test_every_figure_of_the_summary_has_an_interval_around_it(rows):
         of_line = found[line.level, line.name]
         assert set(of_line) == {"ciou", "giou", "f1"} | ({"unparsed"} if line.name == "localise" else set())
         for name, interval in of_line.items():
-            assert 0 <= interval.low <= _value(line, name) <= interval.high <= 1
+            assert 0 <= interval.low <= getattr(line, name) <= interval.high <= 1
     wide, narrow = found["name", "localise"]["giou"], found["all", "localise"]["giou"]
     assert wide.high - wide.low > narrow.high - narrow.low > 0.05
 

@@ -34,24 +34,22 @@ def test_lines_are_the_hand_computed_figures_of_each_stage_and_level():
     lines = {(line.level, line.name): line for line in summary.lines}
     first = lines["all", "localise"]
     # The failed sample: intersection 0, union 50, IoU 0, one target that was not hit.
-    assert first.figures["ciou"] == (50 + 0 + 0) / (100 + 50 + 50)
-    assert first.figures["giou"] == pytest.approx(0.5 / 3)
-    assert first.figures["f1"] == 2 * 1 / (2 + 1 + 1)
+    assert first.ciou == (50 + 0 + 0) / (100 + 50 + 50)
+    assert first.giou == pytest.approx(0.5 / 3)
+    assert first.f1 == 2 * 1 / (2 + 1 + 1)
     assert (first.samples, first.failures, first.unparsed) == (3, 1, 0.5)
     second = lines["class", "refine"]
-    assert second.figures == {"ciou": 50 / 150, "giou": 0.25, "f1": 2 / 3}
+    assert (second.ciou, second.giou, second.f1) == (50 / 150, 0.25, 2 / 3)
     assert (second.samples, second.failures, second.unparsed) == (2, 1, 0.0)
     baseline = lines["all", "centre box"]
-    assert baseline.figures == {"ciou": 0.1, "giou": pytest.approx(0.1), "f1": 0.0}
-    assert (baseline.samples, baseline.unparsed, baseline.failures) == (3, None, 0)
+    assert (baseline.ciou, baseline.f1, baseline.unparsed, baseline.failures) == (0.1, 0.0, None, 0)
 
 
 def test_where_everything_failed_there_is_no_rate_and_the_score_is_zero():
     none = MaskScore(0.0, 0, 50, 0, 0, 1)
     summary = summarise([row(0, "name", none, none, failure="broken")], ["localise"])
     line = next(line for line in summary.lines if line.name == "localise")
-    assert line.figures == {"ciou": 0.0, "giou": 0.0, "f1": 0.0}
-    assert (line.unparsed, line.failures) == (None, 1)
+    assert (line.ciou, line.giou, line.f1, line.unparsed, line.failures) == (0.0, 0.0, 0.0, None, 1)
 
 
 def test_nothing_to_score_is_an_error():

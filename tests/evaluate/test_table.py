@@ -4,12 +4,11 @@ from rich.console import Console
 from verl_socio.bootstrap import Interval
 from verl_socio.evaluate.protocols import PROTOCOLS
 from verl_socio.evaluate.published import PAPERS, published_for
-from verl_socio.evaluate.scores import Line, Summary
+from verl_socio.evaluate.scores import Line, LineWithoutMasks, Summary
 from verl_socio.evaluate.table import table
 
-FIGURES = {"ciou": 0.4321, "giou": 0.5, "f1": 1.0}
 LINES = tuple(
-    Line(level, name, 12, FIGURES, None if name == "centre box" else 0.25, 0 if name == "centre box" else 3)
+    Line(level, name, 12, 0.4321, 0.5, 1.0, None if name == "centre box" else 0.25, 0 if name == "centre box" else 3)
     for level in ("all", "class")
     for name in ("centre box", "localise", "refine")
 )
@@ -49,7 +48,9 @@ def test_published_figures_are_there_only_where_they_belong_and_marked():
 
 
 def test_no_figure_and_no_interval_is_cut_in_a_narrow_terminal():
-    found = {(line.level, line.name): {key: Interval(0.4001, 0.4999) for key in FIGURES} for line in LINES}
+    found = {
+        (line.level, line.name): {key: Interval(0.4001, 0.4999) for key in ("ciou", "giou", "f1")} for line in LINES
+    }
     text = printed(width=80, intervals=found)
     assert text.count("40.0..50.0") == 18 and text.count("43.2") == 6 and "…" not in text
     assert "95 % bootstrap interval" in text
@@ -59,7 +60,7 @@ def test_no_figure_and_no_interval_is_cut_in_a_narrow_terminal():
 def test_every_protocol_shows_its_own_columns_and_says_what_they_mean(name):
     columns = PROTOCOLS[name].columns
     figures = {column.key: None if number else 0.1234 for number, column in enumerate(columns)}
-    summary = Summary(name, 7, 0, 2, None, (Line("all", "answer", 7, figures, 0.0, 0),))
+    summary = Summary(name, 7, 0, 2, None, (LineWithoutMasks("all", "answer", 7, figures, 0.0, 0),))
     text = printed(summary)
     assert all(column.title in text for column in columns)
     assert "12.3" in text and "None" not in text
@@ -69,7 +70,7 @@ def test_every_protocol_shows_its_own_columns_and_says_what_they_mean(name):
 
 def test_errors_in_objects_are_no_percentages():
     figures = {"accuracy": 0.5, "mae": 1.25, "rmse": 20.0}
-    text = printed(Summary("counting", 2, 0, 0, None, (Line("all", "answer", 2, figures, 0.0, 0),)))
+    text = printed(Summary("counting", 2, 0, 0, None, (LineWithoutMasks("all", "answer", 2, figures, 0.0, 0),)))
     assert "50.0" in text and "1.25" in text and "20.00" in text
 
 

@@ -29,8 +29,8 @@ def test_a_report_is_a_page_its_figures_and_its_charts(write_evaluation, tmp_pat
     content = json.loads((folder / "report.json").read_text())
     line = next(each for each in content["summary"]["lines"] if (each["level"], each["name"]) == ("all", "refine"))
     low, high = line["intervals"]["ciou"]
-    assert low < line["figures"]["ciou"] < high
-    assert all(f"{100 * value:.1f}" in page for value in (line["figures"]["ciou"], low, high))
+    assert low < line["ciou"] < high
+    assert all(f"{100 * value:.1f}" in page for value in (line["ciou"], low, high))
     assert [each["index"] for each in content["samples"]] == list(range(24))
     assert sum(content["kinds"].values()) == sum(content["refinement"].values()) == 24
     assert {each["name"] for each in content["classes"]} == {"Zoo", "School"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from verl_socio.answer import Status
 from verl_socio.data import LEVELS
@@ -15,20 +15,52 @@ from verl_socio.evaluate.rows import SampleRow
 
 ALL = "all"
 CENTER_BOX = "centre box"
+_OF_MASKS = ("ciou", "giou", "f1")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table.
+    """One line of the table of a protocol that asks for masks.
 
     Attributes:
         level: "all", or a level.
         name: The baseline or a stage.
         samples: How many.
-        figures: The protocol's figures by key (`Protocol.columns`); None where nothing of the samples tells.
+        ciou: Sum of intersections over sum of unions, 0..1.
+        giou: Mean of the images' IoU, 0..1.
+        f1: Of instances matched one to one at IoU >= 0.5, over the whole set, 0..1.
         unparsed: Share of the answers that could not be parsed; None for the baseline or where there was no answer.
-        failures: Samples without a result; they count as intersection 0 and union of the target's area, as nothing
-            found and as a wrong count.
+        failures: Samples without a result; they count as intersection 0 and union of the target's area.
+        more: The protocol's other figures, by key; None where nothing of the samples tells.
+    """
+
+    level: str
+    name: str
+    samples: int
+    ciou: float
+    giou: float
+    f1: float
+    unparsed: float | None
+    failures: int
+    more: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """All figures, by key."""
+        return {"ciou": self.ciou, "giou": self.giou, "f1": self.f1, **self.more}
+
+
+@dataclass(frozen=True)
+class LineWithoutMasks:
+    """One line of the table of a protocol that asks for boxes or counts; as `Line`, but for its figures.
+
+    Attributes:
+        level: "all", or a level.
+        name: A stage.
+        samples: How many.
+        figures: The protocol's figures, by key.
+        unparsed: Share of the answers that could not be parsed; None where there was no answer.
+        failures: Samples without a result: nothing found, a wrong count.
     """
 
     level: str
@@ -58,7 +90,7 @@ class Summary:
     failures: int
     without_target: int
     center_box_share: float | None
-    lines: tuple[Line, ...]
+    lines: tuple[Line | LineWithoutMasks, ...]
 
 
 def summarise(
@@ -93,10 +125,10 @@ def summarise(
                 parts[name][level].add(row, number)
     if samples == 0:
         raise invalid("results", 0, "there is no sample to score", "check data and split")
-    lines: list[Line] = []
+    lines: list[Line | LineWithoutMasks] = []
     for level in (level for level in (ALL, *LEVELS) if level in baseline):
-        if protocol.baseline:
-            lines.append(baseline[level].line(level, protocol))
+        if protocol.baseline and baseline[level].samples:
+            lines.append(baseline[level].line(level))
         lines += [parts[name][level].line(level, name) for name in stages]
     center_box_share = share / samples if protocol.baseline else None
     return Summary(protocol.name, samples, failures, without_target, center_box_share, tuple(lines))
@@ -123,12 +155,23 @@ class _Part:
         for tally in self._tallies:
             tally.add(row, stage)
 
-    def line(self, level: str, name: str) -> Line:
+    def line(self, level: str, name: str) -> Line | LineWithoutMasks:
         """The figures."""
         answered = self._samples - self._failures
         rate = self._unparsed / answered if answered else None
         figures = self._protocol.figures(self._tallies)
-        return Line(level, name, self._samples, figures, rate, self._failures)
+        if not self._protocol.needs_masks:
+            return LineWithoutMasks(level, name, self._samples, figures, rate, self._failures)
+        return _line(level, name, self._samples, figures, rate, self._failures)
+
+
+def _line(
+    level: str, name: str, samples: int, figures: Mapping[str, float | None], unparsed: float | None, failures: int
+) -> Line:
+    ciou, giou, f1 = (figures[key] for key in _OF_MASKS)
+    assert ciou is not None and giou is not None and f1 is not None, "MaskTally gives all three"
+    more = {key: value for key, value in figures.items() if key not in _OF_MASKS}
+    return Line(level, name, samples, ciou, giou, f1, unparsed, failures, more)
 
 
 class _Baseline:
@@ -136,16 +179,15 @@ class _Baseline:
 
     def __init__(self) -> None:
         self._tally = MaskTally()
-        self._samples = 0
+        self.samples = 0
 
     def add(self, row: SampleRow) -> None:
         """Add a sample's baseline, where it has one."""
         if row.center_box is not None:
-            self._samples += 1
+            self.samples += 1
             self._tally.add_score(row.center_box)
 
-    def line(self, level: str, protocol: Protocol) -> Line:
-        """The figures; None each where no sample has a baseline."""
-        computed = self._tally.compute() if self._samples else {}
-        figures = {column.key: computed.get(column.key) for column in protocol.columns}
-        return Line(level, CENTER_BOX, self._samples, figures, None, 0)
+    def line(self, level: str) -> Line:
+        """The figures."""
+        figures = {key: value for key, value in self._tally.compute().items() if key in _OF_MASKS}
+        return _line(level, CENTER_BOX, self.samples, figures, None, 0)

@@ -10,7 +10,7 @@ from verl_socio.bootstrap import REPLICATES, SEED, Interval
 from verl_socio.evaluate.intervals import Intervals
 from verl_socio.evaluate.protocols import PROTOCOLS, Column
 from verl_socio.evaluate.published import Paper
-from verl_socio.evaluate.scores import Line, Summary
+from verl_socio.evaluate.scores import Line, LineWithoutMasks, Summary
 from verl_socio.evaluate.timing import Timing
 
 INTERVAL_RULE = f"Behind a figure: its 95 % bootstrap interval ({REPLICATES} draws of the samples, seed {SEED})."
@@ -71,7 +71,7 @@ def notes(summary: Summary, published: tuple[Paper, ...] = ()) -> str:
     return "\n".join(lines)
 
 
-def _cells(line: Line, columns: tuple[Column, ...], intervals: Mapping[str, Interval]) -> list[str]:
+def _cells(line: Line | LineWithoutMasks, columns: tuple[Column, ...], intervals: Mapping[str, Interval]) -> list[str]:
     figures = [figure(line.figures[column.key], column, intervals.get(column.key)) for column in columns]
     if line.unparsed is None:
         return [line.name, *figures, "", str(line.failures) if line.failures else ""]

@@ -69,8 +69,9 @@ class Protocol:
         return self.needs == MASK
 
     def figures(self, tallies: tuple[Tally, ...]) -> dict[str, float | None]:
-        """The figures of the columns, by key, from tallies made by `tallies`."""
+        """The figures, by key, from tallies made by `tallies`: those of the columns, and of masks what all have."""
         computed: dict[str, float | None] = {}
         for tally in tallies:
             computed.update(tally.compute())
-        return {column.key: computed[column.key] for column in self.columns}
+        shown = {column.key for column in self.columns} | {"ciou", "giou", "f1"}
+        return {key: value for key, value in computed.items() if key in shown}
