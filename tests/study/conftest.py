@@ -110,7 +110,7 @@ def write_evaluation() -> Callable[..., Path]:
                 stages = tuple(_stage(name, values[index]) for name, values in ious.items())
                 failure = "gone" if index < failed else None
                 box = MaskScore(0.1, 1, 10, 0, 1, 1)
-                row = SampleRow(f"{index:03d}", "Zoo", "name", (10, 10), 10, 1, box, failure, stages, 0.1)
+                row = SampleRow(f"{index:03d}", "Zoo", "name", (10, 10), 10, 1, box, failure, stages, 0.1, 0.0, index)
                 results.append(row if failure is None else _without_stages(row))
             results.write("summary.json", json.dumps(_summary(results, list(ious))))
         return folder
@@ -130,7 +130,7 @@ def _stage(name: str, iou: float) -> StageRow:
     score = MaskScore(iou, round(iou * 1000), 1000, int(iou >= 0.5), 1, 1)
     return StageRow(
         name=name, text="t", thinking="", status="ok", reason="", think_format=True, prompts=(), predicted_iou=(),
-        score=score, tokens=3, cut_off=False, generate_s=0.1, segment_s=0.1,
+        score=score, tokens=3, cut_off=False, generate_at=0.0, generate_s=0.1, segment_at=0.1, segment_s=0.1,
     )  # fmt: skip
 
 

@@ -208,7 +208,7 @@ def _record(folder: Path) -> str:
 
 def _parts(row: SampleRow, stage: str) -> int:
     """A sample's IoU in thousandths; one that failed counts as 0, as it does in gIoU."""
-    return next((round(_PARTS * each.score.iou) for each in row.stages if each.name == stage), 0)
+    return next((round(_PARTS * each.mask_score.iou) for each in row.stages if each.name == stage), 0)
 
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
