@@ -145,7 +145,8 @@ def words_of(encode: Callable[[str], Sequence[int]]) -> list[list[list[int]]]:
 def _steps(ends: np.ndarray, shape_hw: tuple[int, ...]) -> np.ndarray:
     """Ends x1, y1, x2, y2 in pixels as steps of the image's sides, the last index counting the four."""
     sides = np.array([shape_hw[1], shape_hw[0]] * 2)
-    return np.minimum(ends * _STEPS // sides, _STEPS - 1).astype(np.int64)
+    steps: np.ndarray = np.minimum(ends * _STEPS // sides, _STEPS - 1).astype(np.int64)
+    return steps
 
 
 def _ends_of_cells(shot: Shot) -> np.ndarray:

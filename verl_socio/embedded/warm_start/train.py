@@ -178,7 +178,8 @@ def _step(
         words = runner.model.model.language_model.embed_tokens.weight
         halfway = read[0][1]
         told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(halfway) + read[0][2]
-        told = told + heads.ends_loss(*(halfway[index::2] for index in order), plain)
+        maps, satellites = (halfway[index::2] for index in order)
+        told = told + heads.ends_loss(maps, satellites, plain)
     total = (each * weights).sum() / weights.sum() + heads_weight * told
     leading = weights == 1.0
     return total, each[leading].mean().detach(), each[~leading].mean().detach(), told.detach()
