@@ -42,7 +42,27 @@ def test_a_list_of_boxes():
         thinking="hm",
         think_format=True,
         item_exact=(True, True),
+        box_exact=(True, True),
+        points_exact=(False, False),
     )
+    assert answer.text == tagged(f"[{BOX}, {OTHER}]")
+
+
+@pytest.mark.parametrize(
+    ("body", "box_exact", "points_exact", "item_exact"),
+    [
+        ('[{"bbox_2d": [0, 0, 9, 9], "points": [[1, 2]]}]', (True,), (True,), (True,)),
+        ('[{"bbox_2d": [0, 0, 9, 9], "points": [[1]]}]', (True,), (False,), (False,)),
+        ('[{"bbox_2d": [0, 0, 9], "points": [[1, 2]]}]', (False,), (True,), (False,)),
+        ('[{"bbox_2d": [0, 0, 9, 9], "points": [[1, 2]], "why": 1}]', (True,), (True,), (False,)),
+        ('[{"bbox_2d": [0, 0, 9, 9]}, 7]', (True, False), (False, False), (False, False)),
+        ('see: [{"bbox_2d": [0, 0, 9, 9], "points": [[1, 2]]}]', (False,), (False,), (False,)),
+        ("[]", (), (), ()),
+    ],
+)
+def test_box_and_points_of_an_item_are_judged_apart(body, box_exact, points_exact, item_exact):
+    answer = parse(tagged(body), REFINE)
+    assert (answer.box_exact, answer.points_exact, answer.item_exact) == (box_exact, points_exact, item_exact)
 
 
 @pytest.mark.parametrize(

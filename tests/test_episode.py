@@ -14,6 +14,7 @@ from PIL import Image
 from verl_socio.answer import Prompt, Status, describe
 from verl_socio.data import load_samples
 from verl_socio.data.sample import ImageRef
+from verl_socio.data.solution import parse_solution
 from verl_socio.episode import Episode, Reply, Scene, StageResult, Turn, run_episode
 from verl_socio.geometry import MODEL_FRAMES, Frame, VisionGrid, model_frame
 from verl_socio.masks import Masks, SegmentationError
@@ -453,3 +454,37 @@ def test_a_scene_is_read_whole_or_not_at_all(tmp_path: Path, write_sample: Calla
     (folder / "sat.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"must be a readable image"):
         Scene.load(sample, with_target=False)
+
+
+def test_of_boxes_that_overlap_only_the_larger_one_is_segmented(make_scene: Callable[..., Scene]) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED.with_name("think2seg.yaml")), resolve=True)
+    recipe = Recipe.from_config(config)
+    scene = make_scene((140, 112), (10, 10, 50, 50))
+    boxes = [(10, 10, 50, 48), (10, 10, 50, 50), (100, 60, 120, 80)]
+    items = [{"bbox_2d": box, "positive_points": [[20, 20], [30, 30]]} for box in boxes]
+    text = f"<think>a</think><answer>{json.dumps(items)}</answer>"
+    segmenter = Noting()
+    result = play(scene, text, recipe=recipe, frame_of=Frame.of_image, segmenter=segmenter).stages[0]
+    assert [prompt.box_xyxy for prompt in segmenter.asked[0]] == [boxes[1], boxes[2]]
+    assert len(result.answer.prompts) == 3, "the answer itself stays whole"
+    assert result.reward.parts["answer_format"] == 1.0
+
+
+def test_no_target_and_an_answer_that_says_so_earn_everything(make_scene: Callable[..., Scene]) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(SHIPPED.with_name("think2seg.yaml")), resolve=True)
+    scene = make_scene((140, 112))
+    episode = play(scene, "<think>a</think><answer>[]</answer>", recipe=Recipe.from_config(config))
+    assert episode.stages[0].reward.total == 4.0
+
+
+def test_a_solution_goes_before_the_masks_regions(make_scene: Callable[..., Scene]) -> None:
+    given = make_scene((140, 112), (10, 10, 50, 50)).sample
+    text = json.dumps(
+        [{"bbox_2d": [10, 10, 50, 50], "point_2d": [12, 13]}, {"bbox_2d": [10, 10, 50, 30], "point_2d": [20, 21]}]
+    )
+    target = Scene.load(replace(given, truth=parse_solution(text)), with_target=True).target
+    assert target.boxes_xyxy.tolist() == [[10, 10, 50, 50], [10, 10, 50, 30]]
+    assert target.points_xy.tolist() == [[12, 13], [20, 21]]
+    assert target.mask_hw.sum() == 1600
+    without_mask = Scene.load(replace(given, truth=parse_solution(text), target=None), with_target=True).target
+    assert without_mask.mask_hw.sum() == 1600, "its boxes, filled"

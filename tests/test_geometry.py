@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from verl_socio.geometry import (
     Frame,
@@ -10,10 +11,13 @@ from verl_socio.geometry import (
     box_iou,
     center_box,
     convert,
+    filled_boxes,
+    inscribed_centers,
     label_instances,
     mask_boxes,
     mask_instances,
     model_frame,
+    without_overlaps,
 )
 
 GRID_14 = VisionGrid(patch_size=14, merge_size=2, min_pixels=56 * 56, max_pixels=14 * 14 * 4 * 1280)
@@ -270,3 +274,60 @@ def test_a_full_mask_is_one_box():
 def test_masks_must_be_bool_pictures(mask):
     with pytest.raises(ValueError, match="two-dimensional bool"):
         mask_boxes(mask)
+
+
+# --- circles and boxes in masks ---
+
+
+def test_the_centre_of_the_largest_circle_of_a_square_is_its_middle():
+    mask_hw = np.zeros((40, 60), dtype=bool)
+    mask_hw[5:16, 20:31] = True
+    assert inscribed_centers(mask_hw, 1).tolist() == [[25.5, 10.5]]
+
+
+def test_the_second_circle_lies_beside_the_first_one():
+    mask_hw = np.zeros((40, 80), dtype=bool)
+    mask_hw[5:36, 5:36] = True
+    mask_hw[10:21, 50:61] = True
+    mask_hw[20:21, 36:50] = True  # a path between them holds no larger circle
+    assert inscribed_centers(mask_hw, 2).tolist() == [[20.5, 20.5], [55.5, 15.5]]
+
+
+def test_what_lies_off_the_image_is_off_the_mask():
+    assert inscribed_centers(np.ones((9, 9), dtype=bool), 1).tolist() == [[4.5, 4.5]]
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [([], []), ([(2, 3)], [[3.5, 2.5]] * 3)])
+def test_masks_too_small_for_so_many_circles(pixels, expected):
+    mask_hw = np.zeros((6, 7), dtype=bool)
+    for row, column in pixels:
+        mask_hw[row, column] = True
+    assert inscribed_centers(mask_hw, 3).tolist() == expected
+
+
+@given(arrays(np.bool_, (12, 15)))
+def test_centres_lie_on_the_mask(mask_hw):
+    for x, y in inscribed_centers(mask_hw, 2):
+        assert mask_hw[int(y), int(x)]
+
+
+def test_boxes_are_filled_as_far_as_they_lie_on_the_image():
+    mask_hw = filled_boxes(np.array([[-5, 1.2, 3, 2.9], [8, 0, 99, 1]]), (10, 4))
+    assert np.argwhere(mask_hw).tolist() == [[0, 8], [0, 9], [1, 0], [1, 1], [1, 2], [2, 0], [2, 1], [2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "max_iou", "expected"),
+    [
+        ([], 0.5, []),
+        ([(0, 0, 10, 10), (0, 0, 10, 9)], 0.5, [True, False]),  # IoU 0.9
+        ([(0, 0, 10, 9), (0, 0, 10, 10)], 0.5, [False, True]),
+        ([(0, 0, 10, 10), (0, 0, 10, 5)], 0.5, [True, True]),  # exactly one half is not more than it
+        ([(0, 0, 10, 10), (0, 0, 10, 10)], 0.5, [True, False]),
+        ([(0, 0, 10, 10), (20, 0, 30, 10)], 0.0, [True, True]),
+        # The middle one goes because of the largest; what only overlapped with the middle one stays.
+        ([(0, 0, 10, 10), (0, 0, 10, 7), (0, 0, 10, 4)], 0.5, [True, False, True]),
+    ],
+)
+def test_of_boxes_that_overlap_the_larger_one_stays(boxes, max_iou, expected):
+    assert without_overlaps(np.array(boxes, dtype=float).reshape(-1, 4), max_iou).tolist() == expected

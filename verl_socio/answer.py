@@ -9,7 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -84,7 +84,7 @@ class Grammar:
 
     def __post_init__(self) -> None:
         """Refuse a grammar that no answer can follow."""
-        if self.box is None and self.points is None and not self.point_keys:
+        if self.box is None and not self.has_points:
             raise invalid("grammar", self, "must name a box or points", "set box, points or point_keys")
         if len(set(self.keys)) != len(self.keys):
             raise invalid("grammar", self.keys, "each key may be used once", "rename one of them")
@@ -92,6 +92,11 @@ class Grammar:
             raise invalid("grammar.max_items", self.max_items, "must be 1 or more", "raise it")
         if self.max_points < 0:
             raise invalid("grammar.max_points", self.max_points, "must be 0 or more", "raise it")
+
+    @property
+    def has_points(self) -> bool:
+        """Whether an item holds points on the object."""
+        return bool(self.point_keys) or self.points is not None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -121,6 +126,10 @@ class Answer:
             white space before, between and after.
         item_exact: One a listed item: exactly the grammar's keys, right shapes, usable numbers. All False where the
             JSON had to be repaired or stood among other text.
+        box_exact: One a listed item: its box has the right shape and usable numbers, whatever else the item holds;
+            False where the grammar has no box. All False as for `item_exact`.
+        points_exact: The same for all its keys of points.
+        text: The whole text, encodable as UTF-8, cut to `MAX_CHARS`: for rewards that read more than coordinates.
     """
 
     status: Status
@@ -129,6 +138,9 @@ class Answer:
     thinking: str = ""
     think_format: bool = False
     item_exact: tuple[bool, ...] = ()
+    box_exact: tuple[bool, ...] = ()
+    points_exact: tuple[bool, ...] = ()
+    text: str = field(default="", repr=False, compare=False)
 
     def moved(self, source: Frame, target: Frame) -> "Answer":
         """Return the same answer written in another frame."""
@@ -172,6 +184,9 @@ def parse(text: str, grammar: Grammar) -> Answer:
         thinking=_thinking(text),
         think_format=_think_format(text),
         item_exact=tuple(item.exact and found.intact for item in items),
+        box_exact=tuple(item.box_exact and found.intact for item in items),
+        points_exact=tuple(item.points_exact and found.intact for item in items),
+        text=_writable(text[:MAX_CHARS]),
     )
 
 
@@ -267,9 +282,12 @@ def _thinking(text: str) -> str:
     if end < 0:
         answer = text.find("<answer>", start)
         end = answer if answer >= 0 else len(text)
-    inside = text[start + len("<think>") if start >= 0 else 0 : end].strip()
+    return _writable(text[start + len("<think>") if start >= 0 else 0 : end].strip())
+
+
+def _writable(text: str) -> str:
     # A lone surrogate cannot be written to a file or a terminal; logs and sample records hold this text.
-    return inside.encode("utf-8", "replace").decode("utf-8")
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _think_format(text: str) -> bool:
@@ -292,22 +310,26 @@ class _Item:
     prompt: Prompt | None
     exact: bool
     faults: frozenset[str]
+    box_exact: bool = False
+    points_exact: bool = False
 
 
 def _read_item(value: object, grammar: Grammar) -> _Item:
     if not isinstance(value, JsonObject):
         return _Item(None, False, frozenset({"an item that is no JSON object"}))
-    faults: set[str] = set()
+    of_points: set[str] = set()
+    positive = [point for key in grammar.point_keys if (point := _numbers(value, key, 2, of_points)) is not None]
+    positive += _point_list(value, grammar.points, grammar.max_points, of_points)
+    negative: list[list[float]] = []
+    if grammar.negative_points in value:
+        negative = _point_list(value, grammar.negative_points, grammar.max_points, of_points)
+    of_box: set[str] = set()
+    box = None if grammar.box is None else _numbers(value, grammar.box, 4, of_box)
+    faults = of_points | of_box
     if value.repeats:
         faults.add("a key given twice")
     if value.keys() - set(grammar.keys):
         faults.add("a key that was not asked for")
-    positive = [point for key in grammar.point_keys if (point := _numbers(value, key, 2, faults)) is not None]
-    positive += _point_list(value, grammar.points, grammar.max_points, faults)
-    negative: list[list[float]] = []
-    if grammar.negative_points in value:
-        negative = _point_list(value, grammar.negative_points, grammar.max_points, faults)
-    box = None if grammar.box is None else _numbers(value, grammar.box, 4, faults)
     exact = not faults
     # From here on the form is right, but the segmenter could do nothing with the item.
     box_xyxy = None if box is None else _ordered(box, faults)
@@ -318,7 +340,7 @@ def _read_item(value: object, grammar: Grammar) -> _Item:
         faults.add("an item without a usable point")
     usable = box_xyxy is not None or (grammar.box is None and bool(positive))
     prompt = Prompt(box_xyxy, tuple(points), tuple(labels)) if usable else None
-    return _Item(prompt, exact, frozenset(faults))
+    return _Item(prompt, exact, frozenset(faults), box is not None, grammar.has_points and not of_points)
 
 
 def _ordered(box: list[float], faults: set[str]) -> tuple[float, float, float, float] | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from verl_socio.answer import Answer, Prompt, describe, parse
 from verl_socio.data.sample import ImageRef, Sample
 from verl_socio.errors import invalid
-from verl_socio.geometry import Frame
+from verl_socio.geometry import Frame, filled_boxes, without_overlaps
 from verl_socio.masks import Masks
 from verl_socio.recipes import Recipe, Stage
 from verl_socio.render import draw_feedback
@@ -49,13 +49,24 @@ class Scene:
             if images["map"].size != images["satellite"].size:
                 rule = f"must be as large as the satellite image, {images['satellite'].size}"
                 raise invalid(f"map of {sample.id}", images["map"].size, rule, "render both for the same area and size")
-        target = Target.from_mask(sample.target_mask()) if with_target else None
+        target = _target(sample) if with_target else None
         return cls(sample, images, target)
 
     @property
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the images in pixels."""
         return self.images["satellite"].size
+
+
+def _target(sample: Sample) -> Target:
+    """What a sample's mask and what is known beside it say; without a mask its boxes, filled, stand for it."""
+    if sample.truth.boxes_xyxy is None:
+        return Target.from_mask(sample.target_mask())
+    boxes_xyxy = np.array(sample.truth.boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    points_xy = None if sample.truth.points_xy is None else np.array(sample.truth.points_xy, dtype=np.float64)
+    if sample.target is None:
+        return Target(filled_boxes(boxes_xyxy, sample.satellite.size_wh), boxes_xyxy, points_xy)
+    return Target(sample.target_mask(), boxes_xyxy, points_xy)
 
 
 @dataclass(frozen=True)
@@ -195,6 +206,10 @@ async def _segment(scene: Scene, stage: Stage, answer: Answer, segmenter: Segmen
     boxes, points = "boxes" in stage.segment_with, "points" in stage.segment_with
     on_image = (_on_image(prompt, scene.size_wh, boxes=boxes, points=points) for prompt in answer.prompts)
     prompts = [prompt for prompt in on_image if prompt is not None]
+    if stage.thin_iou is not None and boxes:
+        boxes_xyxy = np.array([prompt.box_xyxy for prompt in prompts], dtype=np.float64)
+        kept = without_overlaps(boxes_xyxy, stage.thin_iou)
+        prompts = [prompt for prompt, keep in zip(prompts, kept, strict=True) if keep]
     if not prompts:  # nothing was asked for: an answer of the model, not a failure of the segmenter
         return Masks.none(scene.size_wh)
     return await segmenter.segment(scene.sample.satellite, prompts)

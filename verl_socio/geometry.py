@@ -276,6 +276,77 @@ def mask_boxes(mask_hw: np.ndarray, min_area: int = 10) -> np.ndarray:
     return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
 
+def filled_boxes(boxes_xyxy: np.ndarray, size_wh: Sequence[int]) -> np.ndarray:
+    """Return the mask that boxes cover.
+
+    Args:
+        boxes_xyxy: `(N, 4)` half-open boxes in the image's pixels, rounded to whole ones here; what lies off the image
+            is cut off.
+        size_wh: (width, height) of the image, pixels.
+
+    Returns:
+        `(height, width)` bool.
+    """
+    width, height = size_wh
+    mask_hw = np.zeros((height, width), dtype=bool)
+    for left, top, right, bottom in np.clip(np.rint(boxes_xyxy), 0, [width, height] * 2).astype(int).tolist():
+        mask_hw[top:bottom, left:right] = True
+    return mask_hw
+
+
+def inscribed_centers(mask_hw: np.ndarray, count: int) -> np.ndarray:
+    """Return the centres of a mask's largest inscribed circles, the largest first.
+
+    A circle's centre is the pixel farthest from everything off the mask; the next circle lies in what the ones before
+    leave over (Seg-Zero's and VisionReasoner's target points). Where several pixels are equally far, the first in
+    reading order is taken.
+
+    Args:
+        mask_hw: `(H, W)` bool; what lies off the image is off the mask.
+        count: How many circles.
+
+    Returns:
+        `(count, 2)` float64 x, y in the mask's pixels, each in the middle of a pixel of the mask. Where nothing is left
+        for another circle, the last centre is repeated; `(0, 2)` for an empty mask.
+
+    Raises:
+        ValueError: If the mask is not a two-dimensional bool array.
+    """
+    from scipy import ndimage
+
+    check_mask("mask_hw", mask_hw)
+    left = np.pad(mask_hw, 1)
+    y, x = np.ogrid[: left.shape[0], : left.shape[1]]
+    centers: list[tuple[float, float]] = []
+    while left.any() and len(centers) < count:
+        distance = ndimage.distance_transform_edt(left)
+        row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+        left = left & ((x - column) ** 2 + (y - row) ** 2 >= distance[row, column] ** 2)
+        centers.append((column - 0.5, row - 0.5))  # one for the margin, a half for the pixel's middle
+    if centers:
+        centers += [centers[-1]] * (count - len(centers))
+    return np.array(centers, dtype=np.float64).reshape(-1, 2)
+
+
+def without_overlaps(boxes_xyxy: np.ndarray, max_iou: float) -> np.ndarray:
+    """Say which boxes stay when of two that overlap much only the larger one is kept.
+
+    Args:
+        boxes_xyxy: `(N, 4)` boxes, any unit.
+        max_iou: A box with a higher IoU than this with a larger box that stays is left out, 0..1.
+
+    Returns:
+        `(N,)` bool. Of boxes of one size the first stays.
+    """
+    boxes = np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    iou = box_iou(boxes, boxes)
+    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=-1)
+    kept = np.zeros(len(boxes), dtype=bool)
+    for index in np.argsort(-area, kind="stable"):
+        kept[index] = not (iou[index][kept] > max_iou).any()
+    return kept
+
+
 def center_box(size_wh: Sequence[float], fraction: float) -> np.ndarray:
     """Return the baseline's guess: a box in the middle of the image, of the image's own proportions.
 

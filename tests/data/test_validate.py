@@ -185,3 +185,42 @@ def test_memory_does_not_grow_with_the_data(make_raw, tmp_path):
     tracemalloc.stop()
     whole = 151 * 3 * 256 * 256 * 3
     assert peak < whole / 4
+
+
+def test_a_mask_that_marks_nothing_is_right_where_no_target_is_an_answer(make_raw, tmp_path):
+    root = tmp_path / "raw"
+    empty_mask(make_raw("a"))
+    assert {problem.rule for problem in validate(str(root), "train")} == {"must mark at least one pixel above 0"}
+    assert validate(str(root), "train", need_target=False) == []
+
+
+def published_table(path, solution):
+    """A table in the columns of VisionReasoner's and Seg-Zero's training sets: one image, a solution, no mask."""
+    Image.new("RGB", (64, 48)).save(path.parent / "image.png")
+    picture = {"bytes": (path.parent / "image.png").read_bytes(), "path": None}
+    row = {"id": 7, "problem": "the dog", "solution": solution, "image": picture, "img_height": 48, "img_width": 64}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("solution", "rule"),
+    [
+        ('[{"bbox_2d": [1, 2, 30, 40], "point_2d": [9, 9]}]', None),
+        ("<box>(1,2),(30,40)</box><points>(3,4),(5,6)</points>", None),
+        ('[{"bbox_2d": [100, 2, 300, 40]}]', "must have its boxes on the image of 64x48 px"),
+        ("the dog", "solution = 'the dog': must be JSON"),
+        ("", "must have a mask"),
+    ],
+)
+def test_the_published_training_sets_are_read_by_their_solution(tmp_path, solution, rule):
+    table = published_table(tmp_path / "train.parquet", solution)
+    found = validate(table, need_map=False)
+    if rule is None:
+        assert found == []
+        (sample,) = load_samples(table)
+        assert (sample.id, sample.question, sample.map, sample.target) == ("7", "the dog", None, None)
+        assert sample.truth.boxes_xyxy == ((1, 2, 30, 40),)
+        assert type(sample).from_row(sample.to_row()) == sample
+    else:
+        assert rule in one_problem(found)[1]

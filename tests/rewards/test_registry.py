@@ -24,6 +24,13 @@ def test_terms_and_ranges():
         "refine_format": (0, 1),
         "mask_iou": (0, 1),
         "point_count": (0, 1),
+        "answer_format": (0, 1),
+        "part_format": (0, 2),
+        "non_repeat": (0, 1),
+        "object_accuracy": (0, 3),
+        "single_box_iou": (0, 1),
+        "single_box_l1": (0, 1),
+        "points_distance": (0, 1),
     }
 
 
@@ -91,8 +98,9 @@ def test_any_text_has_a_finite_reward(outcome, text):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (("box_acuracy",), r"'box_acuracy'.*must be one of box_accuracy, box_count"),
+        (("box_acuracy",), r"'box_acuracy'.*must be one of answer_format, box_accuracy, box_count"),
         (("think_format", math.nan), r"think_format\.weight"),
+        (("think_format", -0.5), r"reward\.think_format\.weight = -0\.5: must not be negative.*Fix: write a term"),
         (("think_format", math.inf), r"think_format\.weight"),
         (("think_format", "1"), r"think_format\.weight"),
         (("think_format", True), r"think_format\.weight"),

@@ -10,6 +10,7 @@ from typing import Any
 from verl_socio.errors import invalid
 
 Box = tuple[float, float, float, float]
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Truth:
 
     Attributes:
         boxes_xyxy: The objects' boxes in the image's own pixels; None where they are not known, () where there is none.
+        points_xy: Points on each of these objects, as many for each, in the image's own pixels.
         count: How many objects there are, 0 or more.
         image_id: The image's id in its set, where several samples ask about one image.
         category_id: The id of what is asked for in its set.
@@ -29,6 +31,7 @@ class Truth:
     """
 
     boxes_xyxy: tuple[Box, ...] | None = None
+    points_xy: tuple[tuple[Point, ...], ...] | None = None
     count: int | None = None
     image_id: int | None = None
     category_id: int | None = None
@@ -70,6 +73,8 @@ class Truth:
         known = dict(values)
         if known.get("boxes_xyxy") is not None:
             known["boxes_xyxy"] = boxes_of(known["boxes_xyxy"])
+        if known.get("points_xy") is not None:
+            known["points_xy"] = _points_of(known["points_xy"], len(known.get("boxes_xyxy") or ()))
         for name in ("count", "image_id", "category_id", "ignore_label", "mask_channel"):
             known[name] = None if known.get(name) is None else whole_number(name, known[name])
         if known.get("size_wh") is not None:
@@ -93,6 +98,19 @@ def boxes_of(values: Any) -> tuple[Box, ...]:
         raise ValueError(f"must hold boxes [x1, y1, x2, y2], not {_short(values)}")
     listed = [values] if len(values) == 4 and all(isinstance(value, int | float) for value in values) else values
     return tuple(_box(box) for box in listed)
+
+
+def _points_of(values: Any, objects: int) -> tuple[tuple[Point, ...], ...]:
+    listed = isinstance(values, list | tuple) and all(isinstance(points, list | tuple) for points in values)
+    if not listed or len(values) != objects or not values or {len(points) for points in values} != {len(values[0])}:
+        raise ValueError(f"must hold as many points for each of its {objects} boxes, not {_short(values)}")
+    return tuple(tuple(_point(point) for point in points) for points in values)
+
+
+def _point(values: Any) -> Point:
+    if not isinstance(values, list | tuple) or len(values) != 2 or not all(map(_is_finite, values)):
+        raise ValueError(f"must hold points of two finite numbers, not {_short(values)}")
+    return float(values[0]), float(values[1])
 
 
 def _box(values: Any) -> Box:

@@ -19,7 +19,9 @@ from verl_socio.data.sample import ImageRef, Sample, label_array, split_labels
 _BATCH = 32
 
 
-def validate(source: str, split: str | None = None, need_map: bool | None = None) -> list[Problem]:
+def validate(
+    source: str, split: str | None = None, need_map: bool | None = None, need_target: bool = True
+) -> list[Problem]:
     """Check every row of a data set: text, files, sizes, pairs and masks.
 
     Images are decoded a few at a time and forgotten again, so memory does not grow with the data set.
@@ -28,6 +30,7 @@ def validate(source: str, split: str | None = None, need_map: bool | None = None
         source: As for `load_samples`.
         split: One split; None checks every split, and that no id is in two of them.
         need_map: Whether a row without a map is a bad one; None: unless it is of a published set, which knows no maps.
+        need_target: Whether a row that marks nothing is a bad one; a set that says so itself is not asked.
 
     Returns:
         What is wrong, in order of split and id; empty if nothing is.
@@ -46,7 +49,7 @@ def validate(source: str, split: str | None = None, need_map: bool | None = None
     for name in names:
         rows = _without_repeats(readers.entries(source, name), name or source, seen, fold_case, found)
         empty = True
-        for problems in _checked(rows, need_map):
+        for problems in _checked(rows, need_map, need_target):
             empty = False
             found.extend(problems)
         if empty:
@@ -54,12 +57,13 @@ def validate(source: str, split: str | None = None, need_map: bool | None = None
     return found
 
 
-def check_sample(sample: Sample, need_map: bool = True) -> list[Problem]:
+def check_sample(sample: Sample, need_map: bool = True, need_target: bool = True) -> list[Problem]:
     """Check the images of one sample.
 
     Args:
         sample: The sample.
         need_map: Whether a sample without a map is a bad one.
+        need_target: Whether a sample that marks nothing is a bad one.
 
     Returns:
         What is wrong; empty if nothing is.
@@ -78,14 +82,27 @@ def check_sample(sample: Sample, need_map: bool = True) -> list[Problem]:
     if sample.target is None and sample.truth.boxes_xyxy is None and sample.truth.count is None:
         problems.append(Problem(sample.id, _place(sample), "must have a mask", "add the mask of the target"))
     elif sample.target is not None:
-        problems.extend(_mask_problems(sample, sample.target, size_wh))
+        problems.extend(_mask_problems(sample, sample.target, size_wh, need_target))
     elif size_wh is not None and sample.truth.size_wh not in (None, size_wh):
         rule = f"must have the size its boxes were made for, {_text(sample.truth.size_wh)}, but has {_text(size_wh)}"
         problems.append(Problem(sample.id, sample.satellite.uri, rule, "restore the picture in its own size"))
+    if size_wh is not None:
+        problems.extend(_box_problems(sample, size_wh))
     return problems
 
 
-def _mask_problems(sample: Sample, target: ImageRef, size_wh: tuple[int, int] | None) -> Iterator[Problem]:
+def _box_problems(sample: Sample, size_wh: tuple[int, int]) -> Iterator[Problem]:
+    width, height = size_wh
+    for left, top, right, bottom in sample.truth.boxes_xyxy or ():
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            rule = f"must have its boxes on the image of {_text(size_wh)}, not {(left, top, right, bottom)}"
+            yield Problem(sample.id, _place(sample), rule, "write coordinates in pixels of the image as it is stored")
+            return
+
+
+def _mask_problems(
+    sample: Sample, target: ImageRef, size_wh: tuple[int, int] | None, need_target: bool
+) -> Iterator[Problem]:
     try:
         labels_hw = label_array(target, sample.truth.mask_channel)
         mask_hw = split_labels(labels_hw, sample.truth.ignore_label)[0]
@@ -96,7 +113,7 @@ def _mask_problems(sample: Sample, target: ImageRef, size_wh: tuple[int, int] | 
     if size_wh is not None and mask_wh != size_wh:
         rule = f"must have the satellite's size, {_text(size_wh)}, but has {_text(mask_wh)}"
         yield Problem(sample.id, target.uri, rule, "draw the mask on the satellite's own pixels")
-    if sample.truth.may_be_empty and not mask_hw.any():
+    if not mask_hw.any() and (sample.truth.may_be_empty or not need_target):
         return
     if not mask_hw.any():
         yield Problem(sample.id, target.uri, "must mark at least one pixel above 0", "draw the target or drop the row")
@@ -113,9 +130,9 @@ def _picture_size(sample: Sample, image: ImageRef, problems: list[Problem]) -> t
         return None
 
 
-def _checked(rows: Iterable[Sample | Problem], need_map: bool) -> Iterator[list[Problem]]:
+def _checked(rows: Iterable[Sample | Problem], need_map: bool, need_target: bool) -> Iterator[list[Problem]]:
     def check(row: Sample | Problem) -> list[Problem]:
-        return check_sample(row, need_map) if isinstance(row, Sample) else [row]
+        return check_sample(row, need_map, need_target) if isinstance(row, Sample) else [row]
 
     rows = iter(rows)
     # Decoding leaves Python's lock, so threads use all cores; batches keep what is in flight small.

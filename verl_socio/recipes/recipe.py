@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from verl_socio.answer import Grammar
+from verl_socio.answer import Grammar, Prompt, describe, parse
 from verl_socio.errors import invalid
 from verl_socio.recipes.template import Template
 from verl_socio.render import FeedbackStyle
@@ -30,6 +31,8 @@ class Stage:
         grammar: How the answer is written.
         segment_with: What of the answer is sent to the segmenter: "boxes", "points" or both.
         reward: The terms that score this stage.
+        thin_iou: Of two boxes that overlap by more than this IoU only the larger one is sent to the segmenter
+            (Think2Seg-RS: 0.5); None sends all. The answer itself, and what is rewarded of it, stays whole.
     """
 
     name: str
@@ -40,12 +43,14 @@ class Stage:
     segment_with: tuple[str, ...]
     reward: RewardSpec
     points: int = 2
+    thin_iou: float | None = None
 
     def __post_init__(self) -> None:
         """Check the stage.
 
         Raises:
-            ValueError: An unknown image, none at all, nothing to send to the segmenter, or a prompt that does not fit.
+            ValueError: An unknown image, none at all, nothing to send to the segmenter, a prompt that does not fit, or
+                a grammar of which an answer cannot be read back.
         """
         where = f"recipe.stages.{self.name}"
         if not self.images or len(set(self.images)) != len(self.images) or not set(self.images) <= set(IMAGES):
@@ -54,8 +59,15 @@ class Stage:
         if not self.segment_with or not set(self.segment_with) <= {"boxes", "points"}:
             rule = "must be boxes, points or both"
             raise invalid(f"{where}.segment_with", self.segment_with, rule, "name what the segmenter gets")
+        has = {"boxes": self.grammar.box is not None, "points": self.grammar.has_points}
+        if missing := [name for name in self.segment_with if not has[name]]:
+            rule = f"must be in the answer, but the grammar has no key for {missing[0]}"
+            raise invalid(f"{where}.segment_with", self.segment_with, rule, "add the key or send something else")
         if self.points < 1:
             raise invalid(f"{where}.points", self.points, "must be 1 or more", "raise it")
+        if self.thin_iou is not None and not 0.0 <= self.thin_iou <= 1.0:
+            raise invalid(f"{where}.thin_iou", self.thin_iou, "must lie in 0..1", "use 0.5, or null to send every box")
+        _check_read_back(f"{where}.grammar", self.grammar, self.points)
         self.prompt.try_out(self.images)
 
     def ask(self, *, question: str, previous: str, size_wh: tuple[float, float]) -> str:
@@ -63,6 +75,34 @@ class Stage:
         return self.prompt(
             question=question, images=self.images, previous=previous, points=self.points, size_wh=size_wh
         )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn in training; a configuration may say otherwise.
+
+    Attributes:
+        temperature: Above 0: without differences between its answers a group teaches nothing.
+        top_p: Share of the probability that is drawn from, above 0 and at most 1.
+        top_k: Tokens that are drawn from; -1 for all.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: A value is out of its range.
+        """
+        if not 0.0 < self.temperature < math.inf:
+            raise invalid("recipe.sampling.temperature", self.temperature, "must be above 0", "use 1.0")
+        if not 0.0 < self.top_p <= 1.0:
+            raise invalid("recipe.sampling.top_p", self.top_p, "must be above 0 and at most 1", "use 1.0 for all")
+        if self.top_k < 1 and self.top_k != -1:
+            raise invalid("recipe.sampling.top_k", self.top_k, "must be 1 or more, or -1", "use -1 for all")
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,10 @@ class Recipe:
         refine_from: "each": every rollout goes on from its own stage-1 answer, as soon as its mask is there.
             "best": every rollout of a group goes on from the group's best stage-1 answer, which waits for the group.
         told_items: How many items of an answer the next prompt repeats; it bounds that prompt whatever was answered.
+        no_target: Whether samples without any target belong to the method; else such a mask is a fault of the data.
+        data: The data set that the method was published with, for a configuration that names none.
+        frame: Coordinates the model speaks in: "model", the frame of its family, or "image", the image's own pixels.
+        sampling: How answers are drawn in training.
     """
 
     name: str
@@ -83,6 +127,10 @@ class Recipe:
     feedback: FeedbackStyle
     refine_from: str = "each"
     told_items: int = 8
+    no_target: bool = False
+    data: str | None = None
+    frame: str = "model"
+    sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         """Check the whole.
@@ -101,6 +149,8 @@ class Recipe:
             raise invalid("recipe.refine_from", self.refine_from, f"must be one of {', '.join(REFINE_FROM)}", "use one")
         if self.told_items < 1:
             raise invalid("recipe.told_items", self.told_items, "must be 1 or more", "raise it")
+        if self.frame not in ("model", "image"):
+            raise invalid("recipe.frame", self.frame, "must be model or image", "use model")
 
     @property
     def needs_map(self) -> bool:
@@ -123,6 +173,10 @@ class Recipe:
             feedback=_build(FeedbackStyle, "recipe.feedback", config.get("feedback") or {}),
             refine_from=str(config.get("refine_from", "each")),
             told_items=_of_kind("recipe.told_items", config.get("told_items", 8), int),
+            no_target=_of_kind("recipe.no_target", config.get("no_target", False), bool),
+            data=_of_kind("recipe.data", config.get("data"), str | None),
+            frame=_of_kind("recipe.frame", config.get("frame", "model"), str),
+            sampling=_build(Sampling, "recipe.sampling", config.get("sampling") or {}),
         )
 
 
@@ -138,7 +192,28 @@ def _stage(name: str, config: Any) -> Stage:
         segment_with=_of_kind(f"{where}.segment_with", config.get("segment_with", ["boxes"]), tuple[str, ...]),
         reward=_reward(f"{where}.reward", config.get("reward") or {}),
         points=_of_kind(f"{where}.points", config.get("points", 2), int),
+        thin_iou=_of_kind(f"{where}.thin_iou", config.get("thin_iou"), float | None),
     )
+
+
+def _check_read_back(where: str, grammar: Grammar, points: int) -> None:
+    """Write an item as the grammar says and read it again: what fails here no model could get right."""
+    num_points = len(grammar.point_keys) + (points if grammar.points is not None else 0)
+    labels = (1,) * num_points
+    if grammar.negative_points is not None:
+        labels += (0,)
+    box = None if grammar.box is None else (1.0, 2.0, 30.0, 40.0)
+    item = Prompt(box, tuple((float(10 + index), 20.0) for index in range(len(labels))), labels)
+    try:
+        answer = parse(f"<think></think><answer>{describe([item], grammar)}</answer>", grammar)
+    except ValueError as error:
+        rule = f"must be able to hold an item with {num_points} points ({error})"
+        raise invalid(
+            where, grammar, rule, "change the grammar's keys or bounds, or recipe.stages.NAME.points"
+        ) from error
+    if answer.prompts != (item,) or answer.item_exact != (True,):
+        rule = f"must read back what is written by it, but says: {answer.reason or 'other numbers'}"
+        raise invalid(where, grammar, rule, "use plain words such as bbox_2d as keys")
 
 
 def _reward(where: str, config: Any) -> RewardSpec:

@@ -1,12 +1,13 @@
 """What a stage led to, as the reward terms see it. All coordinates are the image's own pixels."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from verl_socio.answer import Answer
 from verl_socio.errors import invalid
-from verl_socio.geometry import check_mask, mask_boxes
+from verl_socio.geometry import check_mask, filled_boxes, inscribed_centers, label_instances, mask_boxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,25 +16,70 @@ class Target:
 
     Attributes:
         mask_hw: `(H, W)` bool.
-        boxes_xyxy: `(K, 4)` float64, one half-open box a connected region.
+        boxes_xyxy: `(K, 4)` float64, one half-open box an object: a connected region, unless the data set says more.
+        given_points_xy: `(K, P, 2)` float64 points of each object where the data set brings them; else None, and the
+            properties below find them in the mask.
+        min_area: Regions of this many pixels or fewer have no box.
 
     Raises:
-        ValueError: If the mask is not two-dimensional bool or the boxes are not `(K, 4)`.
+        ValueError: If the mask is not two-dimensional bool, or boxes or points are of another shape.
     """
 
     mask_hw: np.ndarray
     boxes_xyxy: np.ndarray
+    given_points_xy: np.ndarray | None = None
+    min_area: int = 10
 
     def __post_init__(self) -> None:
         """Check shapes where a target is made, not in each term."""
         check_mask("target.mask_hw", self.mask_hw)
         if self.boxes_xyxy.ndim != 2 or self.boxes_xyxy.shape[1] != 4:
             raise invalid("target.boxes_xyxy.shape", self.boxes_xyxy.shape, "must be (K, 4)", "use Target.from_mask")
+        given = self.given_points_xy
+        if given is not None and (given.ndim != 3 or given.shape[::2] != (len(self.boxes_xyxy), 2) or not given.size):
+            rule = f"must be ({len(self.boxes_xyxy)}, P, 2) with P of 1 or more"
+            raise invalid("target.given_points_xy.shape", given.shape, rule, "give every object as many points")
 
     @classmethod
     def from_mask(cls, mask_hw: np.ndarray, min_area: int = 10) -> "Target":
         """Make a target of a mask; regions of `min_area` pixels or fewer get no box (SocioReasoner: 10)."""
-        return cls(mask_hw, mask_boxes(mask_hw, min_area))
+        return cls(mask_hw, mask_boxes(mask_hw, min_area), min_area=min_area)
+
+    @cached_property
+    def box_xyxy(self) -> np.ndarray | None:
+        """`(4,)` float64 box around all objects; None where there is none."""
+        if not len(self.boxes_xyxy):
+            return None
+        around: np.ndarray = np.concatenate([self.boxes_xyxy[:, :2].min(axis=0), self.boxes_xyxy[:, 2:].max(axis=0)])
+        return around
+
+    @cached_property
+    def points_xy(self) -> np.ndarray:
+        """`(K, 2)` float64, a point on each object: the one given, or the centre of its largest inscribed circle."""
+        if self.given_points_xy is not None:
+            return self.given_points_xy[:, 0]
+        if not np.array_equal(self.boxes_xyxy, mask_boxes(self.mask_hw, self.min_area)):
+            return np.array([self._point_in(box_xyxy) for box_xyxy in self.boxes_xyxy]).reshape(-1, 2)
+        labels_hw, count = label_instances(self.mask_hw, self.min_area)
+        regions = [inscribed_centers(labels_hw == label, 1) for label in range(1, count + 1)]
+        return np.concatenate([np.zeros((0, 2)), *regions])
+
+    def _point_in(self, box_xyxy: np.ndarray) -> np.ndarray:
+        """A point `(2,)` on what a box of the data set's own holds of the mask; its middle where that is nothing."""
+        inside_hw = self.mask_hw & filled_boxes(box_xyxy[None], self.mask_hw.shape[::-1])
+        middle: np.ndarray = (box_xyxy[:2] + box_xyxy[2:]) / 2
+        return inscribed_centers(inside_hw, 1)[0] if inside_hw.any() else middle
+
+    @cached_property
+    def two_points_xy(self) -> np.ndarray:
+        """`(2, 2)` float64, two points on the whole target; `(0, 2)` where there is nothing to find.
+
+        The ones given for the first object, or the centres of the mask's two largest inscribed circles (Seg-Zero).
+        """
+        if self.given_points_xy is not None and len(self.given_points_xy):
+            given: np.ndarray = self.given_points_xy[0]
+            return given[:2] if len(given) > 1 else given.repeat(2, axis=0)
+        return inscribed_centers(self.mask_hw, 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ class TermSpec:
 
     Raises:
         ValueError: If the term or a setting is unknown, a setting is of another type than the term's annotation says,
-            or a number is not finite.
+            a number is not finite, or the weight is negative.
     """
 
     term: str
@@ -80,6 +80,9 @@ class TermSpec:
             raise invalid("reward.term", self.term, f"must be one of {', '.join(sorted(TERMS))}", "correct the name")
         if isinstance(self.weight, bool) or not isinstance(self.weight, int | float) or not math.isfinite(self.weight):
             raise invalid(f"reward.{self.term}.weight", self.weight, "must be a finite number", "use 1.0")
+        if self.weight < 0:
+            fix = "write a term that is high for what you want, or null to switch this one off"
+            raise invalid(f"reward.{self.term}.weight", self.weight, "must not be negative", fix)
         known = TERMS[self.term].parameters
         for key, value in self.params.items():
             if key not in known:

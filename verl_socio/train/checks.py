@@ -72,8 +72,8 @@ def _check_model(field: str, path: str) -> None:
 def _check_data(config: DictConfig, recipe: Recipe) -> tuple[list[Sample], list[Sample]]:
     """The samples of training and of validation, each of them sound."""
     data = config.data
-    training = _load(data.train_files, data.train_split, "data.train_files", recipe.needs_map)
-    validation = _load(data.val_files, data.val_split, "data.val_files", recipe.needs_map)
+    training = _load(data.train_files, data.train_split, "data.train_files", recipe)
+    validation = _load(data.val_files, data.val_split, "data.val_files", recipe)
     count = len(training) if data.train_max_samples < 0 else min(len(training), data.train_max_samples)
     rows, having = count, f"{count} training samples"
     if is_supervised(config):
@@ -86,10 +86,10 @@ def _check_data(config: DictConfig, recipe: Recipe) -> tuple[list[Sample], list[
     return training, validation
 
 
-def _load(sources: str | ListConfig, split: str, field: str, need_map: bool) -> list[Sample]:
+def _load(sources: str | ListConfig, split: str, field: str, recipe: Recipe) -> list[Sample]:
     samples: list[Sample] = []
     for source in [sources] if isinstance(sources, str) else sources:
-        problems = validate(source, split, need_map)
+        problems = validate(source, split, recipe.needs_map, need_target=not recipe.no_target)
         if problems:
             listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
             fix = f"see them all with: verl-socio data validate {source} --split {split}"

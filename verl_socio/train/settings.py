@@ -158,7 +158,7 @@ def _fill_in(config: DictConfig, name: str, overrides: Sequence[str]) -> None:
         import torch
 
         config.trainer.n_gpus_per_node = torch.cuda.device_count()
-    if OmegaConf.is_missing(config.data, "train_files"):
+    if OmegaConf.is_missing(config.data, "train_files") or config.data.train_files is None:
         raise invalid("data.train_files", None, "must be set", "add data.train_files=DIR to the command")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from verl_socio.data import tables
 from verl_socio.data.levels import level_of
 from verl_socio.data.problem import Problem
 from verl_socio.data.sample import LEVELS, ImageRef, Sample
+from verl_socio.data.solution import parse_solution
 from verl_socio.data.truth import Truth
 from verl_socio.errors import invalid
 
@@ -17,11 +19,13 @@ from verl_socio.errors import invalid
 ALIASES = {
     "id": ("id",),
     "question": ("question", "problem"),
-    "satellite": ("satellite", "sat_image"),
+    # Sets of plain pictures (Seg-Zero, VisionReasoner) have one image and call it so.
+    "satellite": ("satellite", "sat_image", "image"),
     "map": ("map", "map_image"),
     "target": ("target", "mask_label"),
     "level": ("level",),
     "truth": ("truth",),
+    "solution": ("solution",),
 }
 IMAGES = ("satellite", "map", "target")
 _REQUIRED = ("id", "question", "satellite")
@@ -72,7 +76,7 @@ def entry(row: Mapping[str, Any], place: str, folder: Path, reference: Callable[
         rule = f"must have a level of {', '.join(LEVELS)}, not {level!r}"
         return Problem(str(name), place, rule, "correct it, or leave the level out")
     try:
-        truth = Truth.from_text(row.get("truth"))
+        truth = _truth(row.get("truth"), row.get("solution"))
     except ValueError as error:
         return Problem(str(name), place, str(error), "correct it, or leave the column out")
     images: dict[str, ImageRef | None] = {}
@@ -94,6 +98,15 @@ def entry(row: Mapping[str, Any], place: str, folder: Path, reference: Callable[
         level=level or level_of(question),
         truth=truth,
     )
+
+
+def _truth(text: str | None, solution: str | None) -> Truth:
+    """What is known beside the mask; a training set's own column of solutions tells boxes and points."""
+    truth = Truth.from_text(text)
+    if not solution:
+        return truth
+    found = parse_solution(str(solution))
+    return replace(truth, boxes_xyxy=found.boxes_xyxy, points_xy=found.points_xy)
 
 
 def sorted_by_id(found: Iterable[Sample | Problem]) -> Iterator[Sample | Problem]:
