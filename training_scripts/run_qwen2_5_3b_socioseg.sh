@@ -1,12 +1,8 @@
 #!/usr/bin/env bash
-# Sets itself up, then trains; settings go at the end of the line, for instance:
-#   bash training_scripts/run_qwen2_5_3b_socioseg.sh trainer.total_training_steps=2 data.train_files=DIR
-#   bash training_scripts/run_qwen2_5_3b_socioseg.sh --dry-run
+# SocioReasoner with Qwen2.5-VL-3B on SocioSeg. Sets itself up, then trains; settings go at the end of the line, for instance:
+#   bash training_scripts/run_qwen2_5_3b_socioseg.sh trainer.total_training_steps=2
+#   bash training_scripts/run_qwen2_5_3b_socioseg.sh hardware=lora_1x24gb --dry-run
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 
-if [[ $verl_socio_device == gpu ]]; then
-    exec verl-socio train qwen2_5_vl_3b_socioseg "$@"
-fi
-echo "No GPU here: training the embedded small models (same code, Qwen2.5-VL and SAM2 at a few million parameters)."
-exec verl-socio train embedded "$@"
+launch qwen2_5_vl_3b_socioseg embedded/socioreasoner "$@"

@@ -28,7 +28,7 @@ PARTS = {
 def configs_of_kind() -> dict[str, str]:
     """Every YAML below configs/, and what kind it is."""
     kinds = {".": "run", "recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", "study": "study"}
-    kinds["shared"] = "part"
+    kinds |= {"shared": "part", "hardware": "hardware"}
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         relative = path.relative_to(CONFIGS)
@@ -68,6 +68,8 @@ def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: s
         assert study.template.is_file()
         assert set(settle(study).last_steps) == set(study.variants), "every override resolves against verl's schema"
         check_evaluations(study)
+    elif kind == "hardware":
+        assert resolve("qwen2_5_vl_3b_socioseg", [f"hardware={stem}"]).hardware.name == stem
     elif kind == "part" or stem in ("train", "sft"):
         with pytest.raises(ValueError, match=rf"config = '{stem}': must be one of"):
             resolve(stem, [])
@@ -120,7 +122,9 @@ def test_there_are_commands_to_check() -> None:
 def test_every_override_in_a_script_or_a_text_is_a_setting(file: str, verb: str, words: tuple[str, ...]) -> None:
     overrides = [word for word in words if OVERRIDE.fullmatch(word)]
     if verb == "train":
-        configuration = next((word for word in words if word in names()), "embedded")
+        on_gpu = any(word.startswith("hardware=") for word in overrides)
+        by_default = "qwen2_5_vl_3b_socioseg" if on_gpu else "embedded"
+        configuration = next((word for word in words if word in names()), by_default)
         assert resolve(configuration, overrides).run
     else:
         from verl_socio.evaluate.settings import resolve as resolve_evaluation

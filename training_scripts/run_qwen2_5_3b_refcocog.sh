@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Seg-Zero with Qwen2.5-VL-3B on RefCOCOg. Sets itself up, then trains; settings go at the end of the line, for instance:
+#   bash training_scripts/run_qwen2_5_3b_refcocog.sh trainer.total_training_steps=2
+#   bash training_scripts/run_qwen2_5_3b_refcocog.sh hardware=lora_1x24gb --dry-run
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+
+launch qwen2_5_vl_3b_refcocog embedded/seg_zero "$@"
