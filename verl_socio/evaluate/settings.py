@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -71,11 +69,7 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(training.CONFIGS), version_base=None):
-        config = compose("evaluate/eval", overrides)
-    assert isinstance(config, DictConfig)
-    return config
+    return training.composed("evaluate/eval", overrides)
 
 
 def _settle(config: DictConfig, given: set[str]) -> None:

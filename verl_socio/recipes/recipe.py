@@ -12,7 +12,7 @@ from verl_socio.answer import Grammar, Prompt, describe, parse
 from verl_socio.errors import invalid
 from verl_socio.recipes.template import Template
 from verl_socio.render import FeedbackStyle
-from verl_socio.rewards import RewardSpec, TermSpec
+from verl_socio.rewards import RewardSpec, TermSpec, load_terms
 
 IMAGES = ("map", "satellite")
 REFINE_FROM = ("each", "best")
@@ -120,6 +120,7 @@ class Recipe:
         data: The data set that the method was published with, for a configuration that names none.
         frame: Coordinates the model speaks in: "model", the frame of its family, or "image", the image's own pixels.
         sampling: How answers are drawn in training.
+        terms_file: A Python file with reward terms of one's own; None for the package's alone.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Recipe:
     data: str | None = None
     frame: str = "model"
     sampling: Sampling = Sampling()
+    terms_file: str | None = None
 
     def __post_init__(self) -> None:
         """Check the whole.
@@ -165,6 +167,9 @@ class Recipe:
             ValueError: An unknown key, a missing one, or a value that breaks a rule, with the field's full path.
         """
         _known_keys("recipe", config, {field.name for field in fields(cls)}, required={"name", "stages"})
+        terms_file = _of_kind("recipe.terms_file", config.get("terms_file"), str | None)
+        if terms_file is not None:  # before the stages, which name its terms
+            load_terms(terms_file)
         stages = _mapping("recipe.stages", config["stages"])
         return cls(
             name=str(config["name"]),
@@ -177,6 +182,7 @@ class Recipe:
             data=_of_kind("recipe.data", config.get("data"), str | None),
             frame=_of_kind("recipe.frame", config.get("frame", "model"), str),
             sampling=_build(Sampling, "recipe.sampling", config.get("sampling") or {}),
+            terms_file=terms_file,
         )
 
 

@@ -3,6 +3,7 @@
 # Importing a family registers its terms.
 from verl_socio.rewards import boxes, form, masks, points
 from verl_socio.rewards.outcome import Outcome, Target
+from verl_socio.rewards.own import load_terms
 from verl_socio.rewards.registry import TERMS, Reward, RewardSpec, TermSpec, score, term
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "TermSpec",
     "boxes",
     "form",
+    "load_terms",
     "masks",
     "points",
     "score",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -22,6 +25,7 @@ from verl_socio.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
+_OWN = "recipe=own_recipe"
 # What somebody else checks key by key: the recipe's and the segmenter's own classes, and ray.init.
 _CHECKED_ELSEWHERE = ("recipe", "segmenter", "ray_kwargs.ray_init")
 
@@ -60,6 +64,7 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
     """
     if name not in names():
         raise invalid("config", name, f"must be one of {', '.join(names())}", "choose one or add a file to configs/")
+    _own_recipe(overrides)
     # For odd values hydra lets plain errors of Python through.
     with _explained(overrides, HydraException, OmegaConfBaseException, YAMLError, TypeError, ValueError):
         config = _composed(name, overrides)
@@ -85,15 +90,69 @@ def _explained(overrides: Sequence[str], *errors: type[Exception]) -> Iterator[N
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
     verl = find_spec("verl")  # hydra's own pkg:// would import verl, and with it torch and Ray: seconds
     assert verl is not None and verl.submodule_search_locations, "verl is a dependency of this package"
-    search = f"hydra.searchpath=['file://{verl.submodule_search_locations[0]}/trainer/config']"
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIGS), version_base=None):
-        config: DictConfig = compose(name, [*overrides, search])
+    return composed(name, overrides, [f"file://{verl.submodule_search_locations[0]}/trainer/config"])
+
+
+def composed(name: str, overrides: Sequence[str], searchpath: Sequence[str] = ()) -> DictConfig:
+    """Let hydra compose a configuration; `recipe=FILE.yaml` takes a recipe that lies anywhere.
+
+    Args:
+        name: A file in `configs/`, without its suffix.
+        overrides: `key=value` as hydra reads them.
+        searchpath: Where else hydra looks for configurations.
+
+    Returns:
+        The composed settings. Prompts and the file of terms that lie beside a recipe of one's own have absolute paths.
+
+    Raises:
+        ValueError: There is no such recipe file.
+    """
+    own = _own_recipe(overrides)
+    with TemporaryDirectory() as folder:
+        if own is not None:
+            # Under a name that no shipped recipe has, in a folder that hydra is told of.
+            (Path(folder) / "recipe").mkdir()
+            shutil.copyfile(own, Path(folder) / "recipe" / "own_recipe.yaml")
+            overrides = [_OWN if _names_recipe(override) else override for override in overrides]
+            searchpath = [*searchpath, f"file://{folder}"]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONFIGS), version_base=None):
+            config: DictConfig = compose(name, [*overrides, f"hydra.searchpath={list(searchpath)}"])
+    if own is not None:
+        _resolve_beside(config, own.parent)
     return config
 
 
 def _base(config: DictConfig) -> str:
     return "sft" if is_supervised(config) else "train"
+
+
+def _names_recipe(override: str) -> bool:
+    return override.startswith("recipe=") and override.strip("'\"").endswith((".yaml", ".yml"))
+
+
+def _own_recipe(overrides: Sequence[str]) -> Path | None:
+    named = [override for override in overrides if _names_recipe(override)]
+    if not named:
+        return None
+    path = named[-1].removeprefix("recipe=").strip("'\"")
+    if not os.path.isfile(path):
+        shipped = (
+            file.relative_to(CONFIGS / "recipe").with_suffix("") for file in (CONFIGS / "recipe").rglob("*.yaml")
+        )
+        rule = f"must be a file, or one of {', '.join(sorted(map(str, shipped)))}"
+        raise invalid("recipe", path, rule, "correct the path; it is relative to where the command runs")
+    return Path(path).resolve()
+
+
+def _resolve_beside(config: DictConfig, folder: Path) -> None:
+    """Files that lie beside the recipe's own file are found from anywhere, in any process."""
+    stages = config.recipe.get("stages")
+    places = [(config.recipe, "terms_file")]
+    places += [(stage, "prompt") for stage in (stages or {}).values() if OmegaConf.is_dict(stage)]
+    for place, key in places:
+        if isinstance(place.get(key), str) and os.path.isfile(folder / place[key]):
+            place[key] = str(folder / place[key])
 
 
 @cache
