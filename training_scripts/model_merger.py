@@ -7,11 +7,10 @@ Any Python 3 may start it: it sets up the project's own environment and goes on 
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from environment import ROOT, enter_environment
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,20 +25,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter_environment() -> None:
-    """Start this script again in the project's environment unless it runs there."""
-    environment = ROOT / ".venv"
-    if Path(sys.prefix).resolve() == environment.resolve():
-        return
-    subprocess.run(["bash", str(ROOT / "training_scripts" / "setup.sh")], check=True)
-    python = str(environment / "bin" / "python")
-    os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
-
-
 def main() -> int:
     """Merge, and say in one line what is wrong where a user can mend it."""
     arguments = parse_arguments()
-    enter_environment()
+    enter_environment(__file__)
     from verl_socio.train.merge import merge
 
     local_dir, target_dir = (

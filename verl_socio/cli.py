@@ -44,6 +44,26 @@ def evaluate(
 
 
 @app.command()
+def infer(
+    image: Annotated[str, typer.Option(help="An image, a folder of images, or a JSONL file (image, text, map).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings of configs/evaluate/eval.yaml.")] = None,
+    text: Annotated[str | None, typer.Option(help="What is asked: a place, an instruction, a question.")] = None,
+    map_image: Annotated[str | None, typer.Option("--map", help="The image's map; for a folder a folder.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name or file. Default: the model's own.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model folder or Hub id. Default: the embedded model.")] = None,
+    task: Annotated[str, typer.Option(help="auto, detection, segmentation, counting or question.")] = "auto",
+    router: Annotated[str | None, typer.Option(help="A text model that chooses the task. Default: rules.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="A new folder. Default: outputs/infer/<time>.")] = None,
+) -> None:
+    """Ask a model about images: prints thinking and answer, writes masks, boxes and pictures."""
+    from verl_socio.infer.launch import Options
+    from verl_socio.infer.launch import infer as answer
+
+    answer(Options(image, text, map_image, recipe, model, task, router, engine, out, overrides or []))
+
+
+@app.command()
 def doctor() -> None:
     """Tell what is installed, what is missing, and the fix."""
     from verl_socio.doctor import examine, report

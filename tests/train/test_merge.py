@@ -164,6 +164,7 @@ def test_the_script_sets_up_and_enters_the_projects_environment(tmp_path: Path) 
     scripts = tmp_path / "clone" / "training_scripts"
     scripts.mkdir(parents=True)
     shutil.copy(SCRIPT, scripts)
+    shutil.copy(SCRIPT.with_name("environment.py"), scripts)
     # Set-up makes an environment whose python tells what it was asked to run.
     (scripts / "setup.sh").write_text(
         'cd "$(dirname "$0")/.." && mkdir -p .venv/bin\n'

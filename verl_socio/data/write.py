@@ -20,6 +20,16 @@ from verl_socio.errors import invalid
 _ROW_GROUP = 100
 
 
+def check_new(out: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        ValueError: `out` is a file or a folder that is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise invalid("output folder", str(out), "must be new or empty", "name another folder, or remove this one")
+
+
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Fill a folder that appears under its name only when it is whole.
@@ -33,8 +43,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         ValueError: `out` is a file or a folder that is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise invalid("output folder", str(out), "must be new or empty", "name another folder, or remove this one")
+    check_new(out)
     unfinished = out.absolute().with_name(f".{out.absolute().name}.unfinished-{os.getpid()}")
     unfinished.mkdir(parents=True)
     try:

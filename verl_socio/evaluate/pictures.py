@@ -114,7 +114,7 @@ def _tiles(
         boxes = [prompt.box_xyxy for prompt in result.answer.prompts if prompt.box_xyxy is not None]
         drawn = draw_feedback(satellite, np.asarray(boxes).reshape(-1, 4), result.mask_hw, recipe.feedback)
         drawn = _outlined(drawn, result.mask_hw)
-        _draw_points(drawn, result.answer)
+        draw_points(drawn, result.answer)
         found = f"{len(kept.prompts)} named" if kept.score is None else f"IoU {kept.score.iou:.2f}"
         state = kept.status if kept.status != "ok" else found
         tiles.append((f"{stage.name}: {state}", drawn))
@@ -137,7 +137,7 @@ def _outlined(image: Image.Image, mask_hw: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _draw_points(image: Image.Image, answer: Answer) -> None:
+def draw_points(image: Image.Image, answer: Answer) -> None:
     """Draw an answer's points into the image: green on the object, yellow off it."""
     draw = ImageDraw.Draw(image)
     radius = max(2.0, _POINT * min(image.size))

@@ -1,0 +1,116 @@
+"""From the command line to files, with the embedded models and their real weights."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from verl_socio.infer import launch
+from verl_socio.infer.launch import Options, infer
+from verl_socio.train.settings import ROOT
+
+
+@pytest.fixture
+def asked(tmp_path: Path, write_sample: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Options:
+    monkeypatch.setattr(launch, "console", Console(width=500))
+    place = write_sample(tmp_path / "data", "s", size_wh=(140, 112))
+    overrides = (f"output_root={tmp_path}/outputs", "max_response_length=96")
+    return Options(
+        str(place / "sat.png"), "School", str(place / "map.png"), out=tmp_path / "found", overrides=overrides
+    )
+
+
+def kept(out: Path, name: str) -> dict:
+    return json.loads((out / name).read_text(encoding="utf-8"))
+
+
+def test_a_place_is_segmented_and_all_of_it_kept(asked: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    out = infer(asked)
+    told = capsys.readouterr().out
+    assert "sat: School (segmentation, chosen by rules)" in told
+    assert "localise, thinking: " in told and "refine, answer: " in told
+    found = kept(out, "sat_boxes.json")
+    assert (found["task"], found["task_chosen_by"]) == ("segmentation", "rules")
+    assert len(found["thinking"]) == 2
+    assert Image.open(out / "sat_picture.png").width > 4 * 140
+    assert sorted(path.name for path in out.iterdir() if "mask" not in path.name) == [
+        "sat_boxes.json",
+        "sat_picture.png",
+    ]
+    if found["status"] != "unparseable":
+        mask = np.asarray(Image.open(out / "sat_mask.png"))
+        assert mask.shape == (112, 140)
+        assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_nothing_is_written_over(asked: Options) -> None:
+    asked.out.mkdir()
+    (asked.out / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"must be new or empty.*Fix: "):
+        infer(asked)
+    assert [path.name for path in asked.out.iterdir()] == ["thesis.txt"]
+
+
+def test_several_images_a_task_each_and_a_recipe_of_ones_own(
+    asked: Options, tmp_path: Path, text_model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"image": asked.image, "text": text} for text in ("How many schools?", "What is here?")]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    recipe = str(ROOT / "configs" / "recipe" / "embedded" / "one_stage.yaml")
+    out = infer(replace(asked, image=str(tmp_path / "list.jsonl"), map_image=None, recipe=recipe))
+    told = capsys.readouterr().out
+    assert "No map was given" in told
+    counted = kept(out, "1_sat_boxes.json")
+    assert counted["task"] == "counting"
+    assert counted["count"] == (None if counted["status"] == "unparseable" else len(counted["objects"]))
+    assert kept(out, "2_sat_answer.json")["task"] == "question"
+    assert not list(out.glob("*_mask.png"))
+    routed = infer(
+        replace(asked, router=str(text_model("detection")), out=tmp_path / "routed", recipe="embedded/one_stage")
+    )
+    assert kept(routed, "sat_boxes.json")["task"] == "detection"
+
+
+def test_an_image_that_cannot_be_read_does_not_stop_the_others(asked: Options, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"no picture")
+    Image.new("RGB", (140, 112)).save(folder / "b.png")
+    with pytest.raises(RuntimeError, match=r"1 of 2 images could not be answered; the others are in "):
+        infer(replace(asked, image=str(folder), map_image=None, recipe="embedded/one_stage"))
+    assert (asked.out / "b_boxes.json").is_file()
+    assert not (asked.out / "a_boxes.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"task": "paint"}, r"^task = 'paint': must be one of auto, detection"),
+        ({"engine": "abacus"}, r"^engine = 'abacus': must be one of auto, transformers, vllm"),
+        ({"model": "/no/such/model"}, r"^model = "),
+        ({"recipe": "no/such.yaml"}, r"^recipe = "),
+        ({"text": "a <|image_pad|>"}, r"must not hold the model's control tokens"),
+        ({"overrides": ("no_such=1",)}, r"no_such"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(asked: Options, change: dict, match: str) -> None:
+    with pytest.raises(ValueError, match=match) as raised:
+        infer(replace(asked, **change))
+    assert "Fix: " in str(raised.value)
+    assert not asked.out.exists()
+
+
+def test_the_script_is_the_command() -> None:
+    script = ROOT / "inference_scripts" / "infer.py"
+    words = [sys.executable, str(script), "--image", "/no/such.png", "--text", "School"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Error: image = '/no/such.png': must be an existing image file" in done.stderr
+    assert "Traceback" not in done.stderr

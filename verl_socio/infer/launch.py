@@ -1,0 +1,197 @@
+"""The verb `infer`: settle what is asked and by which model, answer, show and keep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from verl_socio.chat import ChatModel
+from verl_socio.data.write import check_new
+from verl_socio.episode import Generate, Scene, Segment, Turn, run_episode
+from verl_socio.errors import invalid
+from verl_socio.evaluate.settings import model_of, resolve
+from verl_socio.evaluate.subject import subject_of
+from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, prepare_environment
+from verl_socio.guard import Guard
+from verl_socio.infer.requests import Request, gather
+from verl_socio.infer.router import QUESTION, TASKS, Routed, by_model, by_rules
+from verl_socio.infer.transformers_host import TransformersHost
+from verl_socio.infer.writer import Writer
+from verl_socio.masks import SegmentationError
+from verl_socio.recipes import Recipe
+from verl_socio.segment import SegmenterConfig, create
+from verl_socio.segment.sam2_segmenter import DeviceError
+from verl_socio.train.prepare import EMBEDDED
+from verl_socio.train.settings import ROOT
+
+AUTO = "auto"
+ENGINES = (AUTO, "transformers", "vllm")
+# From so many images on, vLLM's start pays on a GPU. On a CPU it never did for the embedded model.
+_WORTH_VLLM = 16
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks for; `verl-socio infer --help` says what each means."""
+
+    image: str
+    text: str | None = None
+    map_image: str | None = None
+    recipe: str | None = None
+    model: str | None = None
+    task: str = AUTO
+    router: str | None = None
+    engine: str = AUTO
+    out: Path | None = None
+    overrides: Sequence[str] = ()
+
+
+def infer(options: Options) -> Path:
+    """Answer what is asked about one image or many.
+
+    Args:
+        options: What is asked.
+
+    Returns:
+        The folder with what was found, written anew.
+
+    Raises:
+        ValueError: An option, the model or an image breaks a rule; nothing was written.
+        RuntimeError: Some images could not be answered; the others' files are kept, and the message says where.
+    """
+    for field, value, known in (("task", options.task, (AUTO, *TASKS)), ("engine", options.engine, ENGINES)):
+        if value not in known:
+            raise invalid(field, value, f"must be one of {', '.join(known)}", "use one of them")
+    asked = gather(options.image, options.text, options.map_image)
+    config = _settings(options)
+    recipe = _shown(Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True)), asked)
+    prepare_environment()
+    model = subject_of(model_of(config), Path(config.output_root)).folder()
+    chat = ChatModel.load(model, config.frame)
+    for request in asked:
+        chat.check_words(request.sample.question)
+    routed = _routed(options, asked)
+    out = options.out or ROOT / "outputs" / "infer" / time.strftime("%Y%m%d-%H%M%S")
+    check_new(out)
+    out.mkdir(parents=True, exist_ok=True)
+    work = _Work(config, recipe, chat, model, Writer(out, recipe), _engine(options, asked))
+    with Guard():
+        failed = asyncio.run(work.run(list(zip(asked, routed, strict=True))))
+    console.print(f"Written to {out}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise RuntimeError(f"{failed} of {len(asked)} images could not be answered; the others are in {out}")
+    return out
+
+
+def _settings(options: Options) -> DictConfig:
+    given = [f"model={options.model or EMBEDDED}"]
+    if options.recipe is not None:
+        given.append(f"recipe={options.recipe}")
+    return resolve([*given, *options.overrides])
+
+
+def _shown(recipe: Recipe, asked: Sequence[Request]) -> Recipe:
+    """The recipe without the map where none is given."""
+    if not recipe.needs_map or all(request.sample.map is not None for request in asked):
+        return recipe
+    console.print("No map was given for every image: the model is shown the image alone.")
+    stages = [replace(stage, images=tuple(name for name in stage.images if name != "map")) for stage in recipe.stages]
+    return replace(recipe, stages=tuple(stages))
+
+
+def _routed(options: Options, asked: Sequence[Request]) -> list[Routed]:
+    if options.task != AUTO:
+        return [Routed(options.task, "the command line")] * len(asked)
+    route = by_rules if options.router is None else by_model(options.router)
+    return [route(request.sample.question) for request in asked]
+
+
+def _engine(options: Options, asked: Sequence[Request]) -> str:
+    if options.engine != AUTO:
+        return options.engine
+    return "vllm" if torch.cuda.is_available() and len(asked) >= _WORTH_VLLM else "transformers"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One start of model and segmenter, and all that is asked of them."""
+
+    config: DictConfig
+    recipe: Recipe
+    chat: ChatModel
+    model: Path
+    writer: Writer
+    engine: str
+
+    async def run(self, asked: Sequence[tuple[Request, Routed]]) -> int:
+        """Answer everything; returns how many could not be answered."""
+        sampling = Sampling(**self.config.sampling)
+        limits = self._limits()
+        if self.engine == "transformers":
+            local = TransformersHost.load(self.model, self.chat, sampling, limits.max_response_length)
+            return await self._answer_all(asked, local, at_once=1)
+        log = self.writer.folder / "vllm.log"
+        host = VllmHost.start(self.model, self.chat, sampling, limits, log)
+        try:
+            return await self._answer_all(asked, host, at_once=self.config.concurrency)
+        finally:
+            host.close()
+
+    def _limits(self) -> Limits:
+        known = {field.name for field in fields(Limits)}
+        of_engine = {name: value for name, value in self.config.vllm.items() if name in known}
+        images = max(2, *(len(stage.images) for stage in self.recipe.stages))
+        lengths = {name: self.config[name] for name in ("max_prompt_length", "max_response_length")}
+        return Limits(**of_engine, **lengths, images=images)
+
+    async def _answer_all(self, asked: Sequence[tuple[Request, Routed]], generate: Generate, at_once: int) -> int:
+        needs_masks = any(routed.task != QUESTION for _, routed in asked)
+        segmenter = create(SegmenterConfig(**self.config.segmenter)) if needs_masks else None
+        places = asyncio.Semaphore(at_once)
+
+        async def answer(request: Request, routed: Routed) -> bool:
+            async with places:
+                try:
+                    await self._answer(request, routed, generate, segmenter)
+                except DeviceError:  # every later image would fail as well
+                    raise
+                except (SegmentationError, ValueError) as error:
+                    console.print(f"{request.name}: {error}", markup=False, highlight=False, soft_wrap=True)
+                    return False
+                return True
+
+        try:
+            return (await asyncio.gather(*[answer(request, routed) for request, routed in asked])).count(False)
+        finally:
+            if segmenter is not None:
+                segmenter.close()
+
+    async def _answer(self, request: Request, routed: Routed, generate: Generate, segmenter: Segment | None) -> None:
+        scene = await asyncio.to_thread(Scene.load, request.sample, with_target=False)
+        lines = [f"{request.name}: {request.sample.question} ({routed.task}, chosen by {routed.by})"]
+        if routed.task == QUESTION:
+            images = tuple(scene.images[name] for name in ("map", "satellite") if name in scene.images)
+            reply = await generate(Turn(0, images, request.sample.question))
+            lines.append(f"answer: {reply.text}")
+            self.writer.write_words(request, routed, reply.text)
+        else:
+            assert segmenter is not None, "made for every task but a question"
+            episode = await run_episode(
+                scene, self.recipe, generate=generate, segmenter=segmenter, frame_of=self.chat.frame_of
+            )
+            for stage, result in zip(self.recipe.stages, episode.stages, strict=True):
+                lines.append(f"{stage.name}, thinking: {result.answer.thinking or '-'}")
+                lines.append(f"{stage.name}, answer: {result.reply.text.rpartition('</think>')[2].strip()}")
+                if result.answer.reason:
+                    lines.append(f"{stage.name}: {result.answer.status}: {result.answer.reason}")
+            self.writer.write(request, routed, episode)
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
