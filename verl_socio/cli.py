@@ -100,6 +100,22 @@ def city(
 
 
 @data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A folder of RefCOCOg-style or LISA-style annotations.")],
+    out: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
+    split: Annotated[str, typer.Option(help="The split to convert.")] = "train",
+    style: Annotated[str, typer.Option(help="auto, refcocog or lisa.")] = "auto",
+    images: Annotated[Path | None, typer.Option(help="The pictures' folder. Default: SOURCE/images.")] = None,
+    join: Annotated[int, typer.Option(help="Up to so many objects of a picture in one question.")] = 1,
+) -> None:
+    """Make a training table of others' annotations: masks, boxes, inscribed-circle points."""
+    from verl_socio.data.convert import convert as make
+
+    rows = make(source, out, split=split, style=style, images=images, join=join)
+    console.print(f"{rows} rows: data.train_files={out / split}.parquet", markup=False, highlight=False, soft_wrap=True)
+
+
+@data.command()
 def preview(
     source: Annotated[str, typer.Argument(help="A raw folder, a parquet file or a Hub id.")],
     split: Annotated[str, typer.Option(help="The split to show.")] = "train",

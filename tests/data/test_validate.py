@@ -10,6 +10,7 @@ from PIL import Image
 
 from verl_socio.data import load_samples, validate
 from verl_socio.data.write import write_hub
+from verl_socio.episode import Scene
 
 
 def one_problem(problems: list) -> tuple[str, str]:
@@ -224,3 +225,17 @@ def test_the_published_training_sets_are_read_by_their_solution(tmp_path, soluti
         assert type(sample).from_row(sample.to_row()) == sample
     else:
         assert rule in one_problem(found)[1]
+
+
+def test_a_published_training_set_in_the_hubs_layout_trains(tmp_path):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    published_table(
+        tmp_path / "set" / "data" / "train-00000-of-00001.parquet",
+        '[{"bbox_2d": [1, 2, 30, 40], "point_2d": [9, 8]}, {"bbox_2d": [5, 5, 9, 9], "point_2d": [6, 7]}]',
+    )
+    (sample,) = load_samples(str(tmp_path / "set"), "train")
+    target = Scene.load(sample, with_target=True).target
+    assert target.boxes_xyxy.tolist() == [[1, 2, 30, 40], [5, 5, 9, 9]]
+    assert target.points_xy.tolist() == [[9, 8], [6, 7]]
+    assert target.mask_hw.sum() == 29 * 38
+    assert validate(str(tmp_path / "set"), "train", need_map=False) == []
