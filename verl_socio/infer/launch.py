@@ -33,7 +33,7 @@ from verl_socio.train.settings import ROOT
 
 AUTO = "auto"
 ENGINES = (AUTO, "transformers", "vllm")
-# From so many images on, vLLM's start pays on a GPU. On a CPU it never did for the embedded model.
+# From so many images on, vLLM is taken on a GPU: a guess, not measured. On a CPU it was slower for 24 images, too.
 _WORTH_VLLM = 16
 
 console = Console()
