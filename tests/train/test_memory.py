@@ -112,8 +112,9 @@ def test_what_a_dry_run_says(overrides: list[str], told: list[str]) -> None:
     assert all(words in text for words in told), text
 
 
-def test_a_run_without_a_gpu_needs_no_estimate() -> None:
+def test_a_run_without_a_gpu_needs_no_estimate_and_fine_tuning_has_none() -> None:
     assert report(resolve("embedded", [])) == ""
+    assert report(resolve("sft_qwen2_5_vl_3b_socioseg", ["trainer.n_gpus_per_node=1"])) == ""
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_socio.train.settings import is_supervised
+
 GB = 1e9
 _SAM2_WORK = 1e9
 _SAM2_IMAGE = 11e6
@@ -217,12 +219,12 @@ def _sam2(segmenter: Any, gpus: int) -> float:
 
 
 def report(config: DictConfig) -> str:
-    """The estimate in lines for a person, each a comment of YAML; "" for a run without a GPU.
+    """The estimate in lines for a person, each a comment of YAML; "" for a run without a GPU or without rewards.
 
     Args:
         config: Settings of a run, resolved.
     """
-    if config.trainer.device != "cuda":
+    if is_supervised(config) or config.trainer.device != "cuda":
         return ""
     model, hardware = config.actor_rollout_ref.model.path, config.hardware
     shape = shape_of(model)
