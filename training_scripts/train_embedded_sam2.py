@@ -1,6 +1,6 @@
 """Train the embedded SAM2 on the city, from random weights, and measure it on the test split.
 
-    python training_scripts/embedded/train_sam2.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+    python training_scripts/train_embedded_sam2.py [--out FOLDER] [--work FOLDER] [--seed SEED]
 
 With the defaults this rebuilds the weights in `verl_socio/embedded/weights/sam2/`, on one thread of a CPU and without
 any download. A run that was stopped goes on with the stage it was in; another `--work` folder starts anew.
@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from environment import ROOT, enter_environment
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -34,18 +32,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter_environment() -> None:
-    """Start this script again in the project's environment unless it runs there."""
-    environment = ROOT / ".venv"
-    if Path(sys.prefix).resolve() != environment.resolve():
-        python = str(environment / "bin" / "python")
-        os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
-
-
 def main() -> None:
     """Train, save, measure."""
     arguments = parse_arguments()
-    enter_environment()
+    enter_environment(__file__)
     import torch
 
     from verl_socio.embedded import sam2

@@ -1,6 +1,6 @@
 """Warm-start the embedded vision-language model on the city, from random weights, and measure it on the val split.
 
-    python training_scripts/embedded/train_vlm.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+    python training_scripts/train_embedded_vlm.py [--out FOLDER] [--work FOLDER] [--seed SEED]
 
 With the defaults this rebuilds `verl_socio/embedded/weights/qwen2_5_vl/` with its card, on one thread of a CPU and
 without any download. A run that was stopped goes on with the phase it was in; another `--work` folder starts anew.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = "python training_scripts/embedded/train_vlm.py"
+from environment import ROOT, enter_environment
+
+COMMAND = "python training_scripts/train_embedded_vlm.py"
 REPORTED = 50
 
 
@@ -36,18 +36,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def enter_environment() -> None:
-    """Start this script again in the project's environment unless it runs there."""
-    environment = ROOT / ".venv"
-    if Path(sys.prefix).resolve() != environment.resolve():
-        python = str(environment / "bin" / "python")
-        os.execv(python, [python, str(Path(__file__).resolve()), *sys.argv[1:]])
-
-
 def main() -> None:
     """Train, save, measure, write the card."""
     arguments = parse_arguments()
-    enter_environment()
+    enter_environment(__file__)
     import torch
 
     from verl_socio.embedded import qwen2_5_vl
