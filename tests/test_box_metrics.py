@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.box_metrics import Detections, average_precision, box_found
@@ -41,6 +41,7 @@ def test_a_box_is_found_by_any_box_of_more_than_half(predicted, target, found):
     assert box_found(predicted, target) is found
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), predicted=st.integers(1, 6), target=st.integers(1, 6))
 def test_the_overlap_is_that_of_torchmetrics(torchmetrics, seed, predicted, target):
     draw = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.count_metrics import CountScore
@@ -10,6 +10,7 @@ from verl_socio.count_metrics import CountScore
 counts = st.integers(0, 200)
 
 
+@settings(deadline=None)
 @given(pairs=st.lists(st.tuples(counts, counts), min_size=1))
 def test_errors_are_those_of_torchmetrics(torchmetrics, pairs):
     score = CountScore()

@@ -307,6 +307,7 @@ def test_measured_masks_add_up_to_the_score_of_the_masks():
 # --- ignored pixels, answers that could not be read, precision, no target ---
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 40), n=st.integers(1, 6), density=st.floats(0, 1))
 def test_overlaps_are_those_of_torchmetrics_and_pycocotools(torchmetrics, seed, size, n, density):
     import torch

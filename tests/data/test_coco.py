@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as library
@@ -18,6 +18,7 @@ def text_of(mask_hw):
 masks = arrays.arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
 
+@settings(deadline=None)
 @given(mask_hw=masks)
 def test_run_lengths_as_text_list_and_list_of_them_are_the_mask(mask_hw):
     height, width = mask_hw.shape
@@ -36,6 +37,7 @@ def test_polygons_are_drawn_and_parts_are_joined():
     assert mask_hw.sum() == 16 + 6 and mask_hw[1:5, 1:5].all() and mask_hw[:2, 6:9].all()
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=20)
     | st.text(st.sampled_from([chr(code) for code in range(48, 112)]), max_size=20)
@@ -58,6 +60,7 @@ junk = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(junk)
 def test_any_other_segmentation_is_a_value_error(segmentation):
     try:

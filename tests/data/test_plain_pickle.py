@@ -3,7 +3,7 @@ import pickle
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.data.plain_pickle import load_plain
@@ -16,6 +16,7 @@ plain = st.recursive(
 
 
 # Protocols before 3 write bytes as a call, which is refused like any other.
+@settings(deadline=None)
 @given(value=st.lists(plain), protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_plain_values_of_every_protocol_come_back(value, protocol, tmp_path_factory):
     file = tmp_path_factory.mktemp("pickles") / "refs.p"
@@ -51,6 +52,7 @@ def test_objects_are_refused_and_a_mapping_is_no_list(tmp_path):
         load_plain(tmp_path / "gone.p")
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: b"\x80\x04" + tail))
 def test_any_bytes_give_a_list_or_a_value_error(content, tmp_path_factory):
     file = tmp_path_factory.mktemp("pickles") / "refs.p"

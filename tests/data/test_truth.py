@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.data.truth import UNKNOWN, Truth, boxes_of, whole_number
@@ -12,6 +12,7 @@ corners = st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4).map(
 )
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Truth,
@@ -38,6 +39,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.text() | values.map(json.dumps))
 def test_any_text_is_known_or_a_value_error(text):
     try:

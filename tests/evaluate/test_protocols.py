@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.data import Truth
@@ -128,6 +128,7 @@ def sets(draw):
     return rows
 
 
+@settings(deadline=None)
 @given(rows=sets(), name=st.sampled_from([name for name in PROTOCOLS if name != "detection"]))
 def test_intervals_are_around_the_figures_of_the_table(rows, name):
     protocol = PROTOCOLS[name]

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.data import load_samples, validate
@@ -34,6 +34,7 @@ def test_texts_are_asked_in_lower_case_without_marks_at_their_ends(text, asked):
     assert question_of(text) == asked
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_question_stays_itself(text):
     assert question_of(question_of(text)) == question_of(text)

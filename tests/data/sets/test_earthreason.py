@@ -3,7 +3,7 @@ import os
 import shutil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verl_socio.data import Choice, load_samples, split_names
@@ -73,6 +73,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()))
 def test_any_file_gives_questions_or_a_value_error(content):
     try:

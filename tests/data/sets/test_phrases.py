@@ -57,7 +57,7 @@ def risbench(published_set):
     return published_set("risbench")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text() | st.lists(st.sampled_from(["P0.png", "P1.png", " ", "a", "\n", "\t", "\u3000"])).map("".join))
 def test_any_list_gives_samples_and_problems_with_ids_of_their_own(text, risbench):
     (risbench / "output_phrase_test.txt").write_text(text, encoding="utf-8", errors="replace")

@@ -76,7 +76,7 @@ leaves = st.none() | st.booleans() | st.integers(-5, 200) | st.sampled_from(["te
 refs = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=12)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(refs | st.fixed_dictionaries({"ref_id": leaves, "split": st.just("test"), "ann_id": leaves})))
 def test_any_plain_list_gives_samples_and_problems(whole, content):
     # A new file each time: a list is read once while its file stays the same.
