@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,22 @@ from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.evaluate.settings import resolve as resolve_evaluation
 from verl_socio.geometry import Frame
 from verl_socio.recipes import Recipe
+from verl_socio.rewards import TERMS
 from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.train.settings import ROOT, resolve
+
+
+@pytest.fixture(autouse=True)
+def forget_terms() -> Iterator[None]:
+    """Terms are known to a whole process; other tests count the package's own."""
+    terms, modules = dict(TERMS), set(sys.modules)
+    yield
+    TERMS.clear()
+    TERMS.update(terms)
+    for name in set(sys.modules) - modules:
+        if name.startswith("verl_socio_terms_"):
+            del sys.modules[name]
+
 
 EXAMPLE = ROOT / "docs" / "examples" / "checked" / "checked.yaml"
 

@@ -106,7 +106,8 @@ def test_the_l1_term_is_switched_off_by_null() -> None:
     [
         ("stages", {}, r"recipe\.stages = \{\}: must hold at least one stage"),
         ("stages", [1], r"recipe\.stages = \[1\]: must be a mapping"),
-        ("stages.localise", None, r"recipe\.stages\.localise = None: must be a mapping"),
+        ("stages.localise", 3, r"recipe\.stages\.localise = 3: must be a mapping"),
+        ("stages.localise", None, r"recipe\.stages\.refine = 'feedback': shows an earlier answer"),  # switched off
         ("colour", "red", r"recipe\.colour = .*is not a known key"),
         ("stages.localise.colour", 1, r"recipe\.stages\.localise\.colour = .*is not a known key"),
         ("stages.localise.images", [], r"recipe\.stages\.localise\.images = \(\): must be one or both of map, sat"),
