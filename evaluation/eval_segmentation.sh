@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets itself up, then evaluates the newest merged model on RefCOCO, RefCOCO+, RefCOCOg or ReasonSeg, for instance:
 #   bash evaluation/eval_segmentation.sh data=Ricky06662/refcocog_test
-#   bash evaluation/eval_segmentation.sh data=DIR_OR_PARQUET_FILE recipe=RECIPE
+#   bash evaluation/eval_segmentation.sh data=DIR_OR_PARQUET_FILE recipe=vision_reasoner
 # Every setting is in configs/evaluate/eval.yaml, the layout of the data in docs/evaluation.md.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../training_scripts/setup.sh"

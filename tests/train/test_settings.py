@@ -28,7 +28,7 @@ PARTS = {
 def configs_of_kind() -> dict[str, str]:
     """Every YAML below configs/, and what kind it is."""
     kinds = {".": "run", "recipe": "recipe", "recipe/embedded": "recipe", "evaluate": "evaluation", "study": "study"}
-    kinds |= {"shared": "part", "hardware": "hardware"}
+    kinds |= {"shared": "part", "hardware": "hardware", "evaluate/ablations": "ablations"}
     found = {}
     for path in sorted(CONFIGS.rglob("*.yaml")):
         relative = path.relative_to(CONFIGS)
@@ -60,6 +60,10 @@ def test_every_configuration_in_the_repository_is_read_by_what_it_is_for(name: s
 
         config = resolve_evaluation([])
         assert Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True)).stages
+    elif kind == "ablations":
+        from verl_socio.evaluate.plan import plan
+
+        assert len(plan(["model=embedded", f"ablations={stem}"])) > 1
     elif kind == "study":
         from verl_socio.study.checks import check_evaluations, settle
         from verl_socio.study.reading import load
