@@ -51,12 +51,17 @@ def overview(shown: Sequence[Shown], title: str) -> Table:
     against = ways and protocol.needs_masks
     caption = f"{protocol.rules[0]} By the last stage. {INTERVAL_RULE}"
     if against:
-        caption += " Against the first: the paired difference in gIoU; * where its interval leaves out 0."
+        caption += " Against the first: the paired difference in gIoU, marked * if its interval leaves out 0."
     laid_out = Table(title=title, caption=caption, title_justify="left", caption_justify="left", pad_edge=False)
     laid_out.add_column("way" if ways else "split")
     titles = [column.title for column in protocol.columns]
-    for name in (*titles, *(["against the first"] if against else []), "failed", "samples/s"):
-        laid_out.add_column(name, justify="right", min_width=0 if name in ("failed", "samples/s") else 10)
+    for name in titles:
+        laid_out.add_column(name, justify="right", min_width=10)
+    if against:
+        # Wide enough for a signed interval; the rate, which stands in each report, would not fit beside it.
+        laid_out.add_column("against the first", justify="right", min_width=12)
+    for name in ("failed", *([] if against else ["samples/s"])):
+        laid_out.add_column(name, justify="right")
     for split in dict.fromkeys(each.split for each in shown):
         of_split = [each for each in shown if each.split == split]
         if ways:
@@ -64,7 +69,8 @@ def overview(shown: Sequence[Shown], title: str) -> Table:
             laid_out.add_row(f"[bold]{escape(split)} ({of_split[0].summary.samples})[/bold]")
         for each in of_split:
             difference = [_against(of_split[0], each)] if against else []
-            laid_out.add_row(escape(each.way or split), *_figures(each, protocol), *difference, *_rest(each))
+            rest = _rest(each)[: 1 if against else 2]
+            laid_out.add_row(escape(each.way or split), *_figures(each, protocol), *difference, *rest)
     return laid_out
 
 
