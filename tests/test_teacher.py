@@ -93,7 +93,9 @@ def test_a_later_stage_keeps_the_boxes_that_it_is_told_and_no_more(make_scene: C
 
 
 def answer_of(mask_hw: np.ndarray, grammar: Grammar, points: int = 2, most: int = 100) -> str:
-    stage = replace(TWO_STAGES.stages[1], grammar=grammar, points=points)
+    kinds = {"boxes": grammar.box is not None, "points": grammar.has_points}
+    segment_with = tuple(name for name, there in kinds.items() if there)
+    stage = replace(TWO_STAGES.stages[1], grammar=grammar, points=points, segment_with=segment_with)
     frame = Frame.of_image(mask_hw.shape[::-1])
     return right_answer(Target.from_mask(mask_hw), stage, frame, most, np.random.default_rng(0))
 
