@@ -60,6 +60,7 @@ def training(outputs: Path) -> list[str]:
         "run=product",
         f"output_root={outputs}",
         "data.train_batch_size=4",
+        "actor_rollout_ref.rollout.n=4",
         "data.val_max_samples=4",
         "data.max_response_length=64",
         f"trainer.total_training_steps={STEPS}",

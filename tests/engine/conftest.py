@@ -47,6 +47,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
             "data.val_split": "test",
             "data.train_batch_size": 4,
             "data.max_response_length": 48,
+            "actor_rollout_ref.rollout.n": 4,
             "trainer.total_training_steps": 2,
             "trainer.val_before_train": "false",
             "trainer.test_freq": 0,

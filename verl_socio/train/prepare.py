@@ -13,7 +13,7 @@ from verl_socio.train.settings import model_key
 EMBEDDED = "embedded"
 # Beside the runs, and named unlike any of them.
 FOLDER = ".embedded"
-CITY_SAMPLES = 400
+CITY_SAMPLES = 800
 CITY_SEED = 0
 
 
