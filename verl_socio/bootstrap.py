@@ -19,7 +19,7 @@ REPLICATES = 2000
 SEED = 0
 LEVEL = 0.95
 # Numbers drawn at once: memory does not grow with the set.
-_BLOCK = 2**20
+_BLOCK = 2**17
 
 
 @dataclass(frozen=True)
