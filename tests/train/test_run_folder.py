@@ -45,7 +45,7 @@ def test_the_same_settings_go_on(config: DictConfig) -> None:
         ("recipe.stages.localise.reward.terms.box_count.weight", 2.0),
         ("actor_rollout_ref.model.path", "/other"),
         ("actor_rollout_ref.actor.optim.lr", 1.0),
-        ("actor_rollout_ref.rollout.n", 8),
+        ("actor_rollout_ref.rollout.n", 5),
         ("actor_rollout_ref.rollout.temperature", 0.5),
         ("actor_rollout_ref.rollout.top_p", 0.9),
         ("actor_rollout_ref.rollout.top_k", 5),
