@@ -66,8 +66,8 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
 - **Prompts and answers:** `configs/prompts/embedded_*.jinja` and the answer formats of
   `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and its parts.
 - **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
-- **Left to reinforcement learning:** it answers in the right form and finds most places, but measures poorly how far
-  they reach, and its sampled points often miss.
+- **Left to reinforcement learning:** it answers in the right form and finds most places by their signs, but hardly uses
+  the satellite image to tell how far they reach, and its sampled points often miss.
 
 {table(figures, questions)}
 
