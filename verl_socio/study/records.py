@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL, CENTER_BOX, Line
 from verl_socio.study.plan import Study
 from verl_socio.study.steps import Run, evaluation_name, find_evaluation
+from verl_socio.train.metrics import entries
 from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
 
@@ -138,7 +139,7 @@ def read_metrics(study: Study, run: Run) -> list[tuple[int, dict[str, float]]]:
         ValueError: The file holds something else.
     """
     path = folder_of(study, run) / METRICS
-    return [(entry["step"], entry["data"]) for entry in _entries(path)] if path.is_file() else []
+    return [(entry["step"], entry["data"]) for entry in entries(path)] if path.is_file() else []
 
 
 def without_root(text: str) -> str:
@@ -154,7 +155,7 @@ def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
     steps: dict[int, dict[str, float]] = {}
     for path in files:
         of_start: dict[int, dict[str, float]] = {}
-        for entry in _entries(path):
+        for entry in entries(path):
             kept = {key: _rounded(value) for key, value in entry["data"].items() if _KEPT.fullmatch(key)}
             of_start.setdefault(entry["step"], {}).update(kept)
         steps |= of_start
@@ -163,22 +164,6 @@ def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
-
-
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            # A line without its end was being written when the process was killed.
-            if not line.endswith("\n"):
-                return
-            try:
-                entry = json.loads(line)
-                if not isinstance(entry["step"], int) or not isinstance(entry["data"], dict):
-                    raise TypeError("step and data are of other kinds")
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                rule = f"must hold a step's metrics in each line, but line {number} does not ({error})"
-                raise invalid("metrics", str(path), rule, "delete the line") from error
-            yield entry
 
 
 def _record(folder: Path) -> str:

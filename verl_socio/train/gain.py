@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
+
+from verl_socio.train.metrics import entries
 
 _SCORES = {"ciou": "cIoU", "giou": "gIoU", "f1": "F1"}
 
@@ -20,14 +21,15 @@ def validations(metrics: Path, stages: Sequence[str]) -> list[tuple[int, Mapping
 
     Returns:
         (step, metrics) in the order in which they were made; the last one of each step.
+
+    Raises:
+        ValueError: A file holds something else.
     """
     found: dict[int, Mapping[str, float]] = {}
     for file in sorted(metrics.glob("*.jsonl")):
-        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # a process that was killed leaves half a line
-                entry = json.loads(line)
-                if f"val/{stages[0]}/giou" in entry["data"]:
-                    found[entry["step"]] = entry["data"]
+        for entry in entries(file):
+            if f"val/{stages[0]}/giou" in entry["data"]:
+                found[entry["step"]] = entry["data"]
     return sorted(found.items())
 
 
