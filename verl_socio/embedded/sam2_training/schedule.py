@@ -69,11 +69,19 @@ _PARTS_MORE = Mix(
     negative=0.3,
     groups=0.5,
 )
+_GROUPS_MORE = Mix(
+    kinds={(True, 0): 0.1, (True, 1): 0.06, (True, 2): 0.25, (True, 3): 0.5, (False, 1): 0.04, (False, 3): 0.05},
+    several=0.8,
+    jittered=0.4,
+    negative=0.25,
+    groups=0.6,
+)
 
 STAGES = (
     Stage("small", 128, 1500, 6, 8, (1.2e-3, 1.0e-3), (1.0, 0.5), _BOXES_FIRST, balanced=0.2),
     Stage("middle", 192, 500, 6, 8, (1.0e-3, 8.0e-4), (0.5, 0.2), _BOXES_FIRST),
     Stage("points", 192, 800, 4, 12, (8.0e-4, 3.0e-4), (0.0, 0.0), _POINTS_MORE, settled=True),
     Stage("parts", 192, 800, 4, 12, (7.0e-4, 2.0e-4), (0.0, 0.0), _PARTS_MORE, settled=True),
-    Stage("full", 256, 320, 4, 12, (5.0e-4, 0.0), (0.0, 0.0), _PARTS_MORE, settled=True),
+    Stage("groups", 192, 1300, 4, 12, (7.0e-4, 2.0e-4), (0.0, 0.0), _GROUPS_MORE, settled=True),
+    Stage("full", 256, 400, 4, 12, (5.0e-4, 0.0), (0.0, 0.0), _GROUPS_MORE, settled=True),
 )
