@@ -12,6 +12,7 @@ from verl_socio.answer import Status, parse
 from verl_socio.chat import ChatModel
 from verl_socio.embedded import qwen2_5_vl
 from verl_socio.embedded.warm_start import folder
+from verl_socio.embedded.warm_start import heads as heads_module
 from verl_socio.embedded.warm_start.batch import collate
 from verl_socio.embedded.warm_start.evaluate import measure
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
@@ -135,30 +136,47 @@ def test_heads_on_the_tokens_themselves_can_be_learnt(fresh: Loaded, shots: list
     assert heads.loss(tokens[0], tokens[1], shots, words).item() < 0.5 * start
 
 
+def test_how_far_a_cell_reaches_is_told_from_the_spots_in_it(shots: list[Shot]) -> None:
+    cells_hw = np.zeros((28, 56), dtype=np.uint8)
+    cells_hw[2:25, 30:50] = 1
+    reach = heads_module._reach(cells_hw)
+    assert reach.shape == (2, 16, 4), "two tokens of 28 pixels, four spots a side, four ends"
+    assert (reach[0] == -1).all(), "the first token shows no cell"
+    spot_x, spot_y = 28 + 7 + 3, 7 + 3  # the second token's second spot in its second row
+    assert reach[1, 4 + 1].tolist() == [(spot_x - 30) // 2, (spot_y - 2) // 2, (50 - spot_x) // 2, (25 - spot_y) // 2]
+    for shot in shots:
+        told = heads_module._reach(shot.cells_hw)
+        assert ((told >= 0).all(axis=-1) | (told == -1).all(axis=-1)).all() and told.max() < heads_module._REACH_STEPS
+
+
 def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list[Shot], tmp_path: Path) -> None:
     phases = (
-        Phase("marks", 12, None, 8),
-        Phase("boxes", 9, 100.0, 4),
-        Phase("answers", 2, None, 2, refinements=2, fall=2),
+        Phase("sight", 8, None, scenes=2),
+        Phase("marks", 12, None, 8, scenes=2),
+        Phase("boxes", 9, 100.0, 4, scenes=2),
+        Phase("answers", 2, None, 2, scenes=2, refinements=2, fall=2, fades=True),
     )
-    settings = Settings(phases=phases, scenes=2, warm_up=4)
+    settings = Settings(phases=phases, warm_up=4)
     results, lengths = [], []
-    for stopped_after in (None, 0, 1):
+    for stopped_after in (None, 0, 1, 2):
         if stopped_after is not None:
             (tmp_path / f"{stopped_after + 1}_{phases[stopped_after + 1].name}.safetensors").unlink()
         model, chat = folder.fresh([RECIPE, SINGLE], seed=1)
         seen: list[Progress] = []
         taken = train(model, RowMaker(chat, RECIPE, SINGLE), shots, settings, 0, seen.append, tmp_path)
-        assert {name: each.steps for name, each in taken.items()} == {"marks": 12, "boxes": 1, "answers": 2}, (
-            "the second phase is enough at once"
-        )
+        assert {name: each.steps for name, each in taken.items()} == {
+            "sight": 8,
+            "marks": 12,
+            "boxes": 1,  # enough at once
+            "answers": 2,
+        }
         results.append(model.state_dict())
         lengths.append(len(seen))
         if stopped_after is None:
-            assert seen[11].words < seen[0].words
-    assert lengths == [15, 1, 2]
+            assert seen[7].heads < seen[0].heads and seen[19].words < seen[8].words
+    assert lengths == [23, 12, 1, 2]
     for name, tensor in results[0].items():
-        assert torch.equal(tensor, results[1][name]) and torch.equal(tensor, results[2][name])
+        assert all(torch.equal(tensor, other[name]) for other in results[1:])
 
 
 def test_silencing_lowers_the_placeholders_and_nothing_else(fresh: Loaded) -> None:

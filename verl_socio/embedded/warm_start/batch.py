@@ -24,7 +24,7 @@ class Batch:
         sources: (targets,) flat places of the tokens that predict.
         targets: (targets,) what they predict.
         weights: (targets,) loss weights.
-        looks: (captions, 3) row of a caption, place of its question's last token, and the visual token of its icon.
+        looks: (looks, 3) row, place of a token that shall look at an icon, and the visual token of that icon.
     """
 
     images: torch.Tensor
@@ -59,7 +59,8 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
         follow = int(positions[:, number, :shared].max()) + 1
         mask[number, 0, :shared, :shared] = np.tri(shared, dtype=bool)
         starts = np.cumsum([start, *(len(tail) for tail, _ in row.tails)]).tolist()
-        looks += [(number, begin + end, token) for begin, (end, token) in zip(starts, row.looks, strict=False)]
+        for begin, (places, token) in zip(starts, row.looks, strict=False):
+            looks += [(number, begin + place, token) for place in places]
         for tail, tail_weights in row.tails:
             end = start + len(tail)
             ids_all[number, start:end] = tail

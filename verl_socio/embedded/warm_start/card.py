@@ -49,7 +49,7 @@ def card(command: str, run: Run, figures: Mapping[str, Figures], questions: int)
     """The card's text, Markdown."""
     settings = run.settings
     steps = "; ".join(
-        f"{run.taken[phase.name].steps} steps of {phase.name}, each {settings.scenes} scenes with up to "
+        f"{run.taken[phase.name].steps} steps of {phase.name}, each {phase.scenes} scenes with up to "
         f"{phase.questions} questions and {phase.refinements} answers of stage 2"
         for phase in settings.phases
     )

@@ -110,11 +110,11 @@ class Runner:
         angles = language.rotary_emb(hidden, batch.positions)
         sections = language.config.rope_parameters["mrope_section"]
         query, key = apply_multimodal_rotary_pos_emb(query, key, *angles, sections)
-        rows, ends, tokens = batch.looks.unbind(1)
-        asked = query[rows, :: attention.num_key_value_groups, ends]  # (captions, groups, channels)
-        scores = (key[rows] @ asked.unsqueeze(-1)).squeeze(-1) * attention.scaling  # (captions, groups, length)
-        scores = scores.masked_fill(~batch.mask[rows, 0, ends].unsqueeze(1), -torch.inf).log_softmax(dim=-1)
-        spots = places.nonzero()[:, 1].view(len(places), -1)[rows]  # (captions, tokens of both images)
+        rows, asking, tokens = batch.looks.unbind(1)
+        scores = query[:, :: attention.num_key_value_groups] @ key.transpose(2, 3) * attention.scaling
+        scores = scores[rows, :, asking].masked_fill(~batch.mask[rows, 0, asking].unsqueeze(1), -torch.inf)
+        scores = scores.log_softmax(dim=-1)  # (looks, groups, length)
+        spots = places.nonzero()[:, 1].view(len(places), -1)[rows]  # (looks, tokens of both images)
         count = spots.shape[1] // 2
         wanted = torch.stack([spots.gather(1, tokens[:, None] + shift) for shift in (0, count)], dim=1)
         return -scores[:, :2].gather(2, wanted).mean()

@@ -34,14 +34,14 @@ class Row:
         prefix: Token ids that all questions share; the images' placeholders are among them.
         tails: For each question the ids of what follows, and as many loss weights; 0 for what is not learnt. With
             several questions the first token of each is not learnt.
-        looks: For each caption the last token of its question, counted from the tail's first, and the visual token that
-            the icon is in; empty for rows of answers.
+        looks: For each caption the places, counted from the tail's first token, of its question's last token and of
+            those before its box's digits, and the visual token that the icon is in; empty for rows of answers.
     """
 
     images: tuple[np.ndarray, ...]
     prefix: tuple[int, ...]
     tails: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
-    looks: tuple[tuple[int, int], ...] = ()
+    looks: tuple[tuple[tuple[int, ...], int], ...] = ()
 
 
 class RowMaker:
@@ -77,8 +77,11 @@ class RowMaker:
         images = self._images(shot, 0)
         bare = self._text(images, "?")
         made = self._row(images, bare.split("?")[0], pairs)
-        ends = (int(np.flatnonzero(weights)[0]) - 1 for _, weights in made.tails)
-        return replace(made, looks=tuple(zip(ends, tokens, strict=True)))
+        looks = []
+        for (ids, weights), token in zip(made.tails, tokens, strict=True):
+            told = [np.flatnonzero(weights)[0], *np.flatnonzero(self._in_boxes(ids))]
+            looks.append((tuple(int(place) - 1 for place in told), token))
+        return replace(made, looks=tuple(looks))
 
     def localise(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
         """Questions and answers of the first stage."""

@@ -10,21 +10,26 @@ class Phase:
     """A stage of training.
 
     Attributes:
-        name: "marks" and "boxes" for captions without and with boxes; any other name for the real prompts and answers.
+        name: "sight" for the vision blocks alone, told by the throw-away heads; "marks" and "boxes" for captions,
+            without and with boxes; any other name for the real prompts and answers.
         steps: Steps at most.
         enough: Moving average of the digit loss, in nats, at which the phase ends early; None to take all steps.
         questions: Questions a scene at most.
+        scenes: Scenes in a batch.
         refinements: Rows of the second stage in a batch.
-        fall: Steps of linear fall of the learning rate at the phase's end; with one, the heads' weight fades too.
+        fall: Steps of linear fall of the learning rate at the phase's end.
+        fades: Whether the heads' weight falls to 0 in the phase.
         repeat_weight: Added to the loss weight of the digits of boxes that the second stage repeats.
     """
 
     name: str
     steps: int
     enough: float | None
-    questions: int
+    questions: int = 0
+    scenes: int = 8
     refinements: int = 0
     fall: int = 0
+    fades: bool = False
     repeat_weight: float = 0.0
 
     def rate(self, step: int, warm_up: int) -> float:
@@ -39,25 +44,22 @@ class Settings:
 
     Attributes:
         phases: One after the other.
-        scenes: Scenes in a batch.
         text_lr: Learning rate of the text layers.
         vision_lr: Learning rate of the vision blocks and of the throw-away heads.
         warm_up: Steps of linear rise at the beginning of each phase.
         heads_weight: Weight of the throw-away heads.
-        heads_rise: Steps until new heads have their full weight; in the first phase they have it at once.
     """
 
     phases: tuple[Phase, ...] = (
+        Phase("sight", 3000, None, scenes=16, fall=1000),
         Phase("marks", 1500, 0.45, 16),
-        Phase("boxes", 1200, 0.65, 8),
-        Phase("answers", 1000, None, 5, refinements=6, fall=300, repeat_weight=1.0),
+        Phase("boxes", 2400, 0.45, 8),
+        Phase("answers", 1200, None, 5, refinements=6, fall=400, fades=True, repeat_weight=1.0),
     )
-    scenes: int = 8
     text_lr: float = 1e-3
     vision_lr: float = 2e-3
     warm_up: int = 50
     heads_weight: float = 0.5
-    heads_rise: int = 100
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Three stages of training: where the icons are, how far the places reach, then the real prompts and answers."""
+"""The stages of training: to see, where the icons are, how far places reach, then the real prompts and answers."""
 
 from __future__ import annotations
 
@@ -53,23 +53,25 @@ def train(
         What each phase took.
     """
     tie_queries_to_keys(model)
+    heads = _new_heads(model, maker, shots[0], seed)
+    trained = torch.nn.ModuleDict({"model": model, "heads": heads})
     taken = {}
     for number, phase in enumerate(settings.phases):
         path = checkpoints / f"{number}_{phase.name}.safetensors" if checkpoints is not None else None
         if path is not None and path.is_file():
-            model.load_state_dict(load_file(path))
+            trained.load_state_dict(load_file(path))
             with safe_open(path, framework="pt") as file:
                 noted = file.metadata()
             taken[phase.name] = Taken(int(noted["steps"]), float(noted["seconds"]))
             continue
         begun = time.process_time()
-        steps = _train_phase(model, maker, shots, settings, number, seed, report)
+        steps = _train_phase(model, heads, maker, shots, settings, number, seed, report)
         taken[phase.name] = Taken(steps, time.process_time() - begun)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")
             save_file(
-                model.state_dict(),
+                trained.state_dict(),
                 partial,
                 metadata={key: str(value) for key, value in asdict(taken[phase.name]).items()},
             )
@@ -100,6 +102,7 @@ def _runner(model: Qwen2_5_VLForConditionalGeneration, maker: RowMaker) -> Runne
 
 def _train_phase(
     model: Qwen2_5_VLForConditionalGeneration,
+    heads: Heads,
     maker: RowMaker,
     shots: Sequence[Shot],
     settings: Settings,
@@ -111,7 +114,6 @@ def _train_phase(
     phase = settings.phases[number]
     rng = np.random.default_rng((seed, number))
     runner = _runner(model, maker)
-    heads = _new_heads(model, maker, shots[0], seed + number)
     model.train()
     vision = [*model.model.visual.parameters(), *heads.parameters()]
     text = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
@@ -121,11 +123,12 @@ def _train_phase(
     order = _endless(len(shots), rng)
     averages = np.full(3, np.nan)
     for step in range(phase.steps):
-        # New heads on features that are good already must not spoil them before they have learnt to read them.
-        rise = min(1.0, step / settings.heads_rise) if number else 1.0
-        weight = settings.heads_weight * rise * ((1.0 - step / phase.steps) if phase.fall else 1.0)
-        batch = [_drawn(shots, next(order), rng) for _ in range(settings.scenes + phase.refinements)]
-        total, *parts = _step(runner, heads, maker, phase, settings.scenes, batch, weight, rng)
+        weight = settings.heads_weight * ((1.0 - step / phase.steps) if phase.fades else 1.0)
+        batch = [_drawn(shots, next(order), rng) for _ in range(phase.scenes + phase.refinements)]
+        if phase.name == "sight":
+            total, *parts = _look(runner, heads, batch)
+        else:
+            total, *parts = _step(runner, heads, maker, phase, batch, weight, rng)
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_([*text, *vision], 1.0)
@@ -148,18 +151,28 @@ def _new_heads(model: Qwen2_5_VLForConditionalGeneration, maker: RowMaker, shot:
         return Heads(model.config.text_config.hidden_size, (height, width), words)
 
 
+def _look(
+    runner: Runner, heads: Heads, batch: Sequence[Shot]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The loss of one batch that is seen and not read; no digits and no words are told."""
+    pictures = [picture for shot in batch for picture in (shot.map_hw3, shot.satellite_hw3)]
+    seen = runner.see(torch.from_numpy(np.stack(pictures)))
+    told = heads.loss(seen[0::2], seen[1::2], batch, runner.model.model.language_model.embed_tokens.weight)
+    none = torch.tensor(0.0)
+    return told, none, none, told.detach()
+
+
 def _step(
     runner: Runner,
     heads: Heads,
     maker: RowMaker,
     phase: Phase,
-    scenes: int,
     batch: Sequence[Shot],
     heads_weight: float,
     rng: np.random.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss of one batch, and its parts: leading digits, all else, heads."""
-    plain, drawn = batch[:scenes], batch[scenes:]
+    plain, drawn = batch[: phase.scenes], batch[phase.scenes :]
     rows = [_row(maker, phase, number, shot, rng) for number, shot in enumerate(plain)]
     image_token = runner.model.config.image_token_id
     parts = [collate(rows, image_token)]
@@ -178,8 +191,7 @@ def _step(
         words = runner.model.model.language_model.embed_tokens.weight
         halfway = read[0][1]
         told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(halfway) + read[0][2]
-        maps, satellites = (halfway[index::2] for index in order)
-        told = told + heads.ends_loss(maps, satellites, plain)
+        told = told + heads.ends_loss(halfway[order[1] :: 2], plain)
     total = (each * weights).sum() / weights.sum() + heads_weight * told
     leading = weights == 1.0
     return total, each[leading].mean().detach(), each[~leading].mean().detach(), told.detach()
