@@ -27,6 +27,7 @@ from verl_socio.data import Sample, load_samples
 from verl_socio.data.sample import ImageRef
 from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.evaluate.evaluator import Evaluator
+from verl_socio.evaluate.feeding import feed
 from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
@@ -125,9 +126,9 @@ async def evaluator(
             await segmenter.reset_features()
             with tempfile.TemporaryDirectory() as folder, Results(Path(folder) / "e", Fingerprint({}, {})) as results:
                 pictures = Pictures(Path(folder) / "pictures", len(samples), 0, 256)
-                product = Evaluator(recipe, host, segmenter, host.chat.frame_of, 0.1, results, pictures)
+                product = Evaluator(recipe, host, segmenter, host.chat.frame_of, 0.1, pictures)
                 started = time.perf_counter()
-                await product.run(samples, min(64, len(samples)), lambda row: None)
+                await feed(samples, results, [product.evaluate], min(64, len(samples)), lambda row: None)
                 seconds = time.perf_counter() - started
                 runs.append((seconds, statistics.fmean(row.stages[-1].score.iou for row in results.rows())))
     finally:

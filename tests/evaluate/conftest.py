@@ -9,6 +9,7 @@ from verl_socio.answer import Grammar, parse
 from verl_socio.data import Sample, load_samples
 from verl_socio.episode import Reply, Turn
 from verl_socio.evaluate.evaluator import Evaluator
+from verl_socio.evaluate.feeding import feed
 from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.results import Results
@@ -113,11 +114,10 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
                 segmenter=segmenter or BoxSegmenter(),
                 frame_of=lambda size_wh: Frame((2.0 * size_wh[0], 2.0 * size_wh[1])),
                 center_box_share=0.25,
-                results=results,
                 pictures=Pictures(tmp_path / "pictures", len(samples), wanted, strip_px),
                 others=others,
             )
-            asyncio.run(evaluator.run(samples, concurrency, lambda row: None))
+            asyncio.run(feed(samples, results, [evaluator.evaluate], concurrency, lambda row: None))
         return results
 
     return run

@@ -11,6 +11,7 @@ from verl_socio.data import load_samples
 from verl_socio.data.sets import FORMATS
 from verl_socio.episode import Reply
 from verl_socio.evaluate.evaluator import Evaluator
+from verl_socio.evaluate.feeding import feed
 from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.launch import launch
 from verl_socio.evaluate.pictures import Pictures
@@ -58,10 +59,9 @@ def evaluated(published_set, one_stage, tmp_path):
                 segmenter=BoxSegmenter() if protocol.needs_masks else NoMasks(),
                 frame_of=Frame.of_image,
                 center_box_share=seen.target_share,
-                results=results,
                 pictures=Pictures(tmp_path / "pictures", len(samples), len(samples), 32),
             )
-            asyncio.run(evaluator.run(samples, 2, lambda row: None))
+            asyncio.run(feed(samples, results, [evaluator.evaluate], 2, lambda row: None))
             rows = sorted(results.rows(), key=lambda row: row.index)
         assert [row.failure for row in rows] == [None] * len(samples)
         assert len(list((tmp_path / "pictures").glob("*.jpg"))) == len(samples)

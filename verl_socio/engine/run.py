@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -16,6 +15,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
+from verl_socio import cluster
 from verl_socio.engine.groups import check_groups
 from verl_socio.engine.leftovers import Leftovers, remove_noted
 from verl_socio.guard import Guard
@@ -76,22 +76,6 @@ def train(config: DictConfig, logs: Path) -> None:
             run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(EpisodeTaskRunner))
         except RayTaskError as error:
             log.write(traceback.format_exc())
-            raise RuntimeError(_reason(error)) from error
+            raise RuntimeError(cluster.reason_of(error)) from error
         finally:
-            _end_ray(logs)
-
-
-def _reason(error: RayTaskError) -> str:
-    """What a person needs of an error that crossed processes: its own message, without the processes' stacks."""
-    while isinstance(error.cause, RayTaskError):
-        error = error.cause
-    return f"{type(error.cause).__name__}: {error.cause}"
-
-
-def _end_ray(logs: Path) -> None:
-    if ray.is_initialized():
-        context = ray.get_runtime_context()
-        session = Path(context.get_temp_dir()) / context.get_session_name()
-        ray.shutdown()
-        shutil.copytree(session / "logs", logs / "ray", ignore=shutil.ignore_patterns("old"))
-        shutil.rmtree(session, ignore_errors=True)
+            cluster.end(logs / "ray")

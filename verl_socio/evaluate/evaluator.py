@@ -1,10 +1,10 @@
-"""Runs an episode for every sample, many at once, and keeps a row of each."""
+"""Runs a sample's episode and makes its row."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,6 @@ from verl_socio.data.sample import ImageRef, Sample
 from verl_socio.episode import Episode, Generate, Reply, Scene, Segment, StageResult, Turn, run_episode
 from verl_socio.evaluate.ground_truth import GroundTruth
 from verl_socio.evaluate.pictures import Pictures
-from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.rows import SampleRow, StageRow, prompts_of
 from verl_socio.geometry import Frame
 from verl_socio.masks import Masks, SegmentationError
@@ -32,7 +31,6 @@ class Evaluator:
         segmenter: Turns prompts into masks.
         frame_of: The model's coordinate frame for an image of a given width and height.
         center_box_share: Share of the image inside the baseline's box; None where no sample has a target.
-        results: Where rows go.
         pictures: Where pictures go.
         others: More draws of the answers, each with a whole episode; the episode is kept whose last masks the segmenter
             trusts most.
@@ -43,44 +41,23 @@ class Evaluator:
     segmenter: Segment
     frame_of: Callable[[tuple[int, int]], Frame]
     center_box_share: float | None
-    results: Results
     pictures: Pictures
     others: tuple[Generate, ...] = ()
 
-    async def run(self, samples: Sequence[Sample], concurrency: int, finished: Callable[[SampleRow], object]) -> None:
-        """Evaluate the samples that have no row yet.
-
-        An episode goes on to its next stage as soon as its own mask is there. In memory are `concurrency` episodes at
-        a time, however many samples there are.
+    async def evaluate(self, index: int, sample: Sample) -> SampleRow:
+        """Run one sample's episode. Its next stage begins as soon as its own mask is there.
 
         Args:
-            samples: The whole set, in its order.
-            concurrency: Episodes under way at once, 1 or more.
-            finished: Called with each new row.
+            index: The sample's place in the set, from 0.
+            sample: The sample.
+
+        Returns:
+            Its row, also where there is no result: then with the reason.
 
         Raises:
-            Exception: Whatever stopped the evaluation: the engine or the GPU died. Finished samples are kept.
+            ValueError: The right answer cannot be read.
+            Exception: What would stop every later sample as well: the engine or the GPU died.
         """
-        waiting = ((index, sample) for index, sample in enumerate(samples) if sample.id not in self.results.done)
-        tasks = [asyncio.create_task(self._work(waiting, finished)) for _ in range(concurrency)]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _work(self, waiting: Iterator[tuple[int, Sample]], finished: Callable[[SampleRow], object]) -> None:
-        for index, sample in waiting:
-            try:
-                row = await self._evaluate(index, sample)
-                self.results.append(row)
-            except OSError as error:
-                kept = "finished samples are kept, and the same command goes on there"
-                raise RuntimeError(f"sample {sample.id}: {error}; {kept}") from error
-            finished(row)
-
-    async def _evaluate(self, index: int, sample: Sample) -> SampleRow:
         clock = _Clock()
         truth = await asyncio.to_thread(GroundTruth.load, sample)
         try:

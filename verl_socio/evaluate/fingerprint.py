@@ -1,7 +1,7 @@
 """What an evaluation's results rest on, so that results of different things are never mixed.
 
-Everything that decides a figure is part of the identity. The command line, the number of samples under way and the
-number of pictures do not, and are only noted: the same evaluation may go on with others.
+Everything that decides a figure is part of the identity. The command line, the number of samples under way, of
+workers and of pictures do not, and are only noted: the same evaluation may go on with others.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ def fingerprint(
     Raises:
         ValueError: A segmenter's weights are not there.
     """
-    on_gpu = torch.cuda.is_available()
     settings: Any = OmegaConf.to_container(config, resolve=True)
     segmenter = {key: settings["segmenter"][key] for key in ("multimask", "device")}
     identity = {
@@ -93,13 +92,11 @@ def fingerprint(
         **{key: settings[key] for key in _DECIDING},
         "dtype": settings["vllm"]["dtype"],
         "tensor_parallel_size": settings["vllm"]["tensor_parallel_size"],
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "versions": _versions(),
-        "code": _code_hash(),
+        **set_up(),
     }
     named = (
         "model", "data", "data_format", "split", "question", "question_seed", "max_samples", "concurrency", "pictures",
-        "thumbnails",
+        "thumbnails", "workers",
     )  # fmt: skip
     notes = {
         **{key: settings[key] for key in named},
@@ -108,6 +105,12 @@ def fingerprint(
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
     return Fingerprint(identity, notes)
+
+
+def set_up() -> dict[str, Any]:
+    """What of an identity is this machine's: its kind of device, the versions of packages, the code."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"device": device, "versions": _versions(), "code": _code_hash()}
 
 
 def differences(before: Any, now: Any) -> list[tuple[str, Any, Any]]:

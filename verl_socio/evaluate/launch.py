@@ -17,13 +17,15 @@ from verl_socio.data import Choice, Sample, format_of, load_samples
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
+from verl_socio.evaluate.placement import check_this_machine, placement_of
 from verl_socio.evaluate.plan import Case, plan
 from verl_socio.evaluate.protocols import PROTOCOLS, check_samples, protocol_of
 from verl_socio.evaluate.published import papers_of
 from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.scores import summarise
-from verl_socio.evaluate.session import VLLM, Evaluation, build, progress, run, sampling_of
+from verl_socio.evaluate.session import progress, run
 from verl_socio.evaluate.settings import AUTO, model_of
+from verl_socio.evaluate.station import VLLM, Evaluation, build, sampling_of
 from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.summary import summary_values
 from verl_socio.evaluate.survey import Survey, survey
@@ -86,6 +88,7 @@ def _checked(config: DictConfig) -> Recipe:
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     least = {
         "concurrency": 1,
+        "workers": 1,
         "pictures": 0,
         "thumbnails": 0,
         "best_of": 1,
@@ -95,6 +98,9 @@ def _checked(config: DictConfig) -> Recipe:
     for key, low in {**least, **({} if config.max_samples is None else {"max_samples": 1})}.items():
         if not isinstance(config[key], int) or config[key] < low:
             raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")
+    placement = placement_of(config)
+    if config.workers > 1:
+        check_this_machine(config.workers, placement)
     build(SegmenterConfig, "segmenter", config.segmenter)
     papers_of(config)
     if config.host != VLLM and not re.match(r"https?://", str(config.host)):

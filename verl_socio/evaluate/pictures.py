@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -51,14 +53,34 @@ class Pictures:
             row: Its scores.
             recipe: The method.
         """
+        self.keep(index, self._drawn(index, episode, target_hw, row, recipe))
+
+    def keep(self, index: int, files: Mapping[str, bytes]) -> None:
+        """Write what was drawn of a sample.
+
+        Args:
+            index: The sample's place in the set.
+            files: JPEG files by their names below the folder.
+        """
+        for name, content in files.items():
+            path = self._folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _drawn(
+        self, index: int, episode: Episode, target_hw: np.ndarray | None, row: SampleRow, recipe: Recipe
+    ) -> dict[str, bytes]:
         name = file_name(index, row.id)
+        files: dict[str, bytes] = {}
         if index in self._chosen:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            picture(episode, target_hw, row, recipe).save(self._folder / name, quality=90, subsampling=0)
+            written = io.BytesIO()
+            picture(episode, target_hw, row, recipe).save(written, "JPEG", quality=90, subsampling=0)
+            files[name] = written.getvalue()
         if self._strip_px:
-            small = self._folder / SMALL
-            small.mkdir(parents=True, exist_ok=True)
-            save_strip(_tiles(episode, target_hw, row, recipe), self._strip_px, small / name)
+            written = io.BytesIO()
+            save_strip(_tiles(episode, target_hw, row, recipe), self._strip_px, written)
+            files[f"{SMALL}/{name}"] = written.getvalue()
+        return files
 
 
 def file_name(index: int, sample_id: str) -> str:
@@ -84,13 +106,13 @@ def picture(episode: Episode, target_hw: np.ndarray | None, row: SampleRow, reci
     return panel([(f"{name} | {asked}", image) for name, image in tiles[:inputs]] + tiles[inputs:], _COLUMNS)
 
 
-def save_strip(tiles: Sequence[tuple[str, Image.Image]], longest: int, path: Path) -> None:
+def save_strip(tiles: Sequence[tuple[str, Image.Image]], longest: int, file: Path | BinaryIO) -> None:
     """Save images of one size side by side in one small file; its JPEG comment names them, as a JSON list.
 
     Args:
         tiles: (name, image) pairs, at least one.
         longest: The longer side of a tile in pixels; images are not enlarged.
-        path: The file to write.
+        file: Where to write it.
     """
     width, height = tiles[0][1].size
     scale = min(1.0, longest / max(width, height))
@@ -99,7 +121,7 @@ def save_strip(tiles: Sequence[tuple[str, Image.Image]], longest: int, path: Pat
     for number, (_, image) in enumerate(tiles):
         sheet.paste(image.resize(size_wh, Image.Resampling.BICUBIC, reducing_gap=2.0), (number * size_wh[0], 0))
     # No names of samples or models in it: stages and images only, which fit into the 64 kB of a comment.
-    sheet.save(path, quality=80, comment=json.dumps([name for name, _ in tiles]).encode())
+    sheet.save(file, "JPEG", quality=80, comment=json.dumps([name for name, _ in tiles]).encode())
 
 
 def _tiles(

@@ -1,0 +1,86 @@
+"""A Ray cluster for as long as it is needed: one that is there already, or one of our own that ends with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayTaskError
+
+from verl_socio.errors import invalid
+
+# Rows and small pictures pass through it one by one; Ray's default is a third of the machine's memory.
+_STORE_BYTES = 300_000_000
+
+
+@contextmanager
+def connected(address: str | None, logs: Path) -> Iterator[None]:
+    """Be connected to a cluster; inside a process that is connected already, stay so.
+
+    Args:
+        address: HOST:PORT, or "auto" for the newest cluster on this machine. None: that of the environment's
+            RAY_ADDRESS, and without it a cluster of our own on this machine, which is stopped in the end.
+        logs: Where the logs of a cluster of our own go in the end; a folder that does not exist.
+
+    Raises:
+        ValueError: There is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    # What Ray says about its own start helps nobody.
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            fix = "start one (ray start --head), correct the address, or leave it and RAY_ADDRESS empty"
+            raise invalid("ray.address", address, f"must be a Ray cluster that runs ({error})", fix) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    ray.init(
+        address="local", num_cpus=os.cpu_count(), include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet
+    )
+    try:
+        yield
+    finally:
+        end(logs)
+
+
+def logs_of_session() -> Path:
+    """Where the processes of this session of Ray write their logs, on this machine."""
+    return _session() / "logs"
+
+
+def end(logs: Path) -> None:
+    """Stop the cluster that this process has started, if there is one, and keep its logs.
+
+    Args:
+        logs: Where they go; a folder that does not exist.
+    """
+    if ray.is_initialized():
+        session = _session()
+        ray.shutdown()
+        shutil.copytree(session / "logs", logs, ignore=shutil.ignore_patterns("old"))
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def reason_of(error: RayTaskError) -> str:
+    """What a person needs of an error that crossed processes: its own message, without the processes' stacks."""
+    while isinstance(error.cause, RayTaskError):
+        error = error.cause
+    return f"{type(error.cause).__name__}: {error.cause}"
+
+
+def _session() -> Path:
+    context = ray.get_runtime_context()
+    return Path(context.get_temp_dir()) / context.get_session_name()
