@@ -13,8 +13,8 @@ def boxes(*rows):
     return np.array(rows, dtype=float).reshape(-1, 4)
 
 
-def entry(target, predicted, image=1, category=1, size_wh=(100, 100)):
-    return Detections(image, category, size_wh, target, predicted)
+def entry(target, predicted, image=1, category=1, size_wh=(100, 100), crowd=NONE):
+    return Detections(image, category, size_wh, target, predicted, crowd)
 
 
 def random_boxes(draw, count):
@@ -99,6 +99,28 @@ def test_average_precision_is_that_of_torchmetrics(torchmetrics, seed):
     ours = average_precision(found)
     for name, theirs in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75")):
         assert ours[name] == pytest.approx(float(expected[theirs]), abs=1e-6)
+
+
+def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong():
+    target, crowd = boxes([10, 10, 30, 30]), boxes([50, 0, 99, 99])
+    # Larger, so scored higher than the right one: wrong boxes before it would halve the precision.
+    inside = boxes([50, 50, 80, 80], [55, 10, 95, 45])
+    found = np.concatenate([target, inside])
+    assert average_precision([entry(target, found)])["ap50"] == pytest.approx(1 / 3)
+    assert average_precision([entry(target, found, crowd=crowd)])["ap"] == pytest.approx(1.0)
+    # Three quarters of this one lie in the crowd: wrong where more is asked for.
+    half_out = np.concatenate([target, boxes([40, 50, 80, 80])])
+    figures = average_precision([entry(target, half_out, crowd=crowd)])
+    assert (figures["ap50"], figures["ap75"]) == pytest.approx((1.0, 1.0)) and 0.5 < figures["ap"] < 1.0
+    # A crowd is nothing to find: missing it costs nothing, a category of crowds alone has no figure.
+    alone = [
+        entry(target, target),
+        entry(NONE, NONE, image=2, crowd=crowd),
+        entry(NONE, crowd, category=7, crowd=crowd),
+    ]
+    assert average_precision(alone)["ap"] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="needs an image with something to find"):
+        average_precision([entry(NONE, NONE, crowd=crowd)])
 
 
 def test_a_set_without_anything_to_find_or_with_a_pair_twice_is_an_error():

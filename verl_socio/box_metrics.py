@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Detections:
         size_wh: Width and height of the image in pixels.
         target_xyxy: `(M, 4)` boxes in pixels.
         predicted_xyxy: `(N, 4)` boxes in pixels.
+        crowd_xyxy: `(K, 4)` boxes in pixels of regions where what is found counts on neither side.
     """
 
     image_id: int
@@ -50,13 +51,16 @@ class Detections:
     size_wh: tuple[int, int]
     target_xyxy: np.ndarray
     predicted_xyxy: np.ndarray
+    crowd_xyxy: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 def average_precision(found: Sequence[Detections]) -> dict[str, float]:
     """Return COCO's average precision, by pycocotools.
 
     A language model gives no confidences. As in VisionReasoner's evaluation a box's score is its share of the image's
-    area. Targets are the boxes given, none of them a crowd; images and categories that are not in `found` do not count.
+    area. A box that finds no target and lies in a crowd by at least the threshold's share of its own area is neither
+    right nor wrong, and so is a crowd in which nothing is found. Images and categories that are not in `found` do not
+    count.
 
     Args:
         found: At least one image and category, each pair once.
@@ -87,7 +91,7 @@ def average_precision(found: Sequence[Detections]) -> dict[str, float]:
             "categories": [{"id": key} for key in sorted({entry.category_id for entry in found})],
             "annotations": [
                 # 0 is no id: the library takes a match with it for none.
-                {**row, "id": number, "iscrowd": 0}
+                {**row, "id": number}
                 for number, row in enumerate((row for entry in found for row in _targets(entry)), start=1)
             ],
         }
@@ -102,7 +106,11 @@ def average_precision(found: Sequence[Detections]) -> dict[str, float]:
 
 
 def _targets(entry: Detections) -> list[dict[str, object]]:
-    return [_row(entry, box) for box in np.asarray(entry.target_xyxy, dtype=np.float64).reshape(-1, 4)]
+    return [
+        {**_row(entry, box), "iscrowd": crowd}
+        for crowd, boxes_xyxy in enumerate((entry.target_xyxy, entry.crowd_xyxy))
+        for box in np.asarray(boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+    ]
 
 
 def _predictions(entry: Detections) -> list[dict[str, object]]:

@@ -17,6 +17,7 @@ corners = st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4).map(
     st.builds(
         Truth,
         boxes_xyxy=st.none() | st.lists(corners).map(tuple),
+        crowd_xyxy=st.none() | st.lists(corners).map(tuple),
         count=st.none() | small,
         image_id=st.none() | small,
         category_id=st.none() | small,
@@ -32,9 +33,10 @@ def test_what_is_known_comes_back_from_its_text(truth):
     assert (text is None) == (truth == UNKNOWN)
 
 
+keys = st.sampled_from(["boxes_xyxy", "crowd_xyxy", "count", "size_wh", "x"])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["boxes_xyxy", "count", "size_wh", "x"]), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(keys, inner),
     max_leaves=8,
 )
 

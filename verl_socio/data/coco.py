@@ -1,4 +1,4 @@
-"""Masks in a COCO file of annotations (`instances.json`): found by the annotation's id, decoded where they are used."""
+"""A COCO file of annotations (`instances.json`): masks by the annotation's id, decoded where they are used; boxes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from verl_socio.data.truth import Box, boxes_of, whole_number
 from verl_socio.errors import invalid
 
 COCO = "coco:"
@@ -56,6 +57,33 @@ def _by_id(file: str, part: str, entries: list[dict[str, Any]]) -> dict[int, dic
             raise _broken(file, rule, "remove one of the two")
         found[entry["id"]] = entry
     return found
+
+
+@functools.lru_cache(maxsize=2)
+def boxes_by_pair(file: str) -> dict[tuple[int, int], tuple[tuple[Box, ...], tuple[Box, ...]]]:
+    """The boxes of a file of annotations.
+
+    Args:
+        file: Absolute path.
+
+    Returns:
+        By image and category: the objects' boxes (x1, y1, x2, y2) in pixels, and those of crowds.
+
+    Raises:
+        ValueError: As for `open_instances`, or an annotation has no box, image or category.
+    """
+    found: dict[tuple[int, int], tuple[list[Box], list[Box]]] = {}
+    for name, entry in open_instances(file)["annotations"].items():
+        try:
+            left, top, width, height = entry["bbox"]
+            [box] = boxes_of([[left, top, left + width, top + height]])
+            pair = tuple(whole_number(key, entry[key]) for key in ("image_id", "category_id"))
+            is_crowd = whole_number("iscrowd", entry["iscrowd"])
+            found.setdefault((pair[0], pair[1]), ([], []))[is_crowd].append(box)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            rule = f"must have bbox (x, y, width, height), image_id, category_id and iscrowd ({_told(error)})"
+            raise _broken(f"{file} annotation {name}", rule, "copy the set's file again") from error
+    return {pair: (tuple(objects), tuple(crowds)) for pair, (objects, crowds) in found.items()}
 
 
 def mask_source(uri: str) -> io.BytesIO:
@@ -173,6 +201,10 @@ def _counts_of(text: str) -> list[int]:
 
 def _is_within(value: Any, far: int) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and abs(value) <= far
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _broken(file: str, rule: str, fix: str) -> ValueError:

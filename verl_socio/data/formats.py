@@ -17,11 +17,13 @@ FIRST, RANDOM = "first", "random"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which question is asked where a set has several for one image.
+    """Which question is asked where a set has several for one image, and which file tells the answers.
 
     Attributes:
         question: "first" (SegEarth-R1's protocol), or "random": one drawn for each image (Think2Seg-RS's).
         seed: Of the draw, 0 or more. An image's question depends on the seed and its id alone.
+        annotations: COCO's own file of annotations, whose boxes and crowds then are the answers; None: what the set
+            itself says.
 
     Raises:
         ValueError: An unknown word or a seed below 0.
@@ -29,6 +31,7 @@ class Choice:
 
     question: str = FIRST
     seed: int = 0
+    annotations: str | None = None
 
     def __post_init__(self) -> None:
         """Check both."""
@@ -36,6 +39,8 @@ class Choice:
             raise invalid("question", self.question, f"must be {FIRST} or {RANDOM}", "use one of them")
         if type(self.seed) is not int or self.seed < 0:
             raise invalid("question_seed", self.seed, "must be a whole number of 0 or more", "use 0")
+        if self.annotations is not None and (type(self.annotations) is not str or not self.annotations.strip()):
+            raise invalid("annotations", self.annotations, "must be a file or null", "give instances_val2017.json")
 
     def of(self, questions: list[str], sample_id: str) -> str:
         """Choose one of at least one questions."""
@@ -57,11 +62,13 @@ class Format:
         recognises: Whether a source (a path or the id of a data set on the Hub) looks like it.
         splits: The names of a source's splits. Raises `ValueError` where it lacks a file or column.
         entries: Goes through a split of a source: samples, and what keeps rows from being ones.
+        takes_annotations: Whether COCO's own file may tell the answers.
     """
 
     recognises: Callable[[str], bool]
     splits: Callable[[str], Iterable[str]]
     entries: Callable[[str, str, Choice], Iterator[Sample | Problem]]
+    takes_annotations: bool = False
 
 
 def folder_of(source: str, needed: Iterable[str], layout: str) -> Path:

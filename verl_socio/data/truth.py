@@ -19,6 +19,8 @@ class Truth:
 
     Attributes:
         boxes_xyxy: The objects' boxes in the image's own pixels; None where they are not known, () where there is none.
+        crowd_xyxy: Boxes of regions with more of these objects than anyone told apart (COCO's `iscrowd`): what is found
+            there is neither right nor wrong. None where no such regions are known.
         points_xy: Points on each of these objects, as many for each, in the image's own pixels.
         count: How many objects there are, 0 or more.
         image_id: The image's id in its set, where several samples ask about one image.
@@ -31,6 +33,7 @@ class Truth:
     """
 
     boxes_xyxy: tuple[Box, ...] | None = None
+    crowd_xyxy: tuple[Box, ...] | None = None
     points_xy: tuple[tuple[Point, ...], ...] | None = None
     count: int | None = None
     image_id: int | None = None
@@ -71,8 +74,9 @@ class Truth:
             TypeError: There is a key too many, or no mapping at all.
         """
         known = dict(values)
-        if known.get("boxes_xyxy") is not None:
-            known["boxes_xyxy"] = boxes_of(known["boxes_xyxy"])
+        for name in ("boxes_xyxy", "crowd_xyxy"):
+            if known.get(name) is not None:
+                known[name] = boxes_of(known[name])
         if known.get("points_xy") is not None:
             known["points_xy"] = _points_of(known["points_xy"], len(known.get("boxes_xyxy") or ()))
         for name in ("count", "image_id", "category_id", "ignore_label", "mask_channel"):

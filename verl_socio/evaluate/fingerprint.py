@@ -95,8 +95,8 @@ def fingerprint(
         **set_up(),
     }
     named = (
-        "model", "data", "data_format", "split", "question", "question_seed", "max_samples", "concurrency", "pictures",
-        "thumbnails", "workers",
+        "model", "data", "data_format", "split", "question", "question_seed", "annotations", "max_samples",
+        "concurrency", "pictures", "thumbnails", "workers",
     )  # fmt: skip
     notes = {
         **{key: settings[key] for key in named},

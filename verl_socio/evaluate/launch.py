@@ -126,7 +126,7 @@ class _Data:
         config.data_format = format_of(source, config.data_format)
         protocol = protocol_of(config.protocol, config.data_format)
         config.protocol = protocol.name
-        choice = Choice(config.question, config.question_seed)
+        choice = Choice(config.question, config.question_seed, config.annotations)
         which = (source, config.split, config.max_samples, config.data_format, choice)
         samples = self._samples(*which)
         check_samples(protocol, samples)

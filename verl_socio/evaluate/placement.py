@@ -111,7 +111,7 @@ def check_room(workers: int, placement: Placement, nodes: Sequence[Mapping[str, 
         takes = " and ".join(f"{each:g} {name}" for name, each in asked.items())
         there = "; ".join(", ".join(f"{node.get(name, 0.0):g} {name}" for name in asked) for node in nodes)
         rule = f"must fit: each takes {takes}, and there are {there or 'no machines'}"
-        fix = f"set workers={max(1, sum(fit))}, join a larger cluster (ray.address), or lower what each takes (ray.num_*)"
+        fix = f"set workers={max(1, sum(fit))}, join a larger cluster (ray.address), or lower what each takes"
         raise invalid("workers", workers, rule, fix)
 
 

@@ -18,7 +18,8 @@ from verl_socio.train.settings import CONFIGS
 ABLATIONS = CONFIGS / "evaluate" / "ablations"
 # One engine answers all cases, and what is compared is the same data.
 _SHARED = (
-    "model", "host", "served_model", "vllm", "workers", "ray", "data", "split", "max_samples", "output_root", "name",
+    "model", "host", "served_model", "vllm", "workers", "ray", "data", "annotations", "split", "max_samples",
+    "output_root", "name",
 )  # fmt: skip
 
 

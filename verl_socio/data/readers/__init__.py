@@ -25,7 +25,7 @@ def load_samples(
             folder of a benchmark as it was published, or the id of a data set on the Hub.
         split: Name of the split; None where there is only one. A single parquet file is one split, whatever the name.
         data_format: A name of `FORMATS`, or "auto" to look at what is there.
-        choice: Which question is asked where a set has several for one image.
+        choice: Which question is asked where a set has several for one image, and which file tells the answers.
 
     Returns:
         The samples, at least one.
@@ -73,9 +73,12 @@ def entries(
         The samples and, in their places, the problems that keep rows from being samples.
 
     Raises:
-        ValueError: There is no such source or split.
+        ValueError: There is no such source or split, or it takes no annotations from a file of their own.
     """
     reader = _format(source, data_format)
+    if choice.annotations is not None and not reader.takes_annotations:
+        rule = f"is for tables of COCO's boxes alone, and {source} is none"
+        raise invalid("annotations", choice.annotations, rule, "leave it null, or correct data")
     return reader.entries(source, _checked_split(source, split, sorted(reader.splits(source))), choice)
 
 

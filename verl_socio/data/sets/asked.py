@@ -33,6 +33,8 @@ class Table:
         known: Ids of data sets on the Hub that are of this kind.
         truth: Reads the answer of a row; it raises `ValueError` with the rule that the row breaks.
         alone: Columns whose values together no two rows may share.
+        told_by: Reads the answer that COCO's own file gives, in place of that of the row; it raises as `truth` does.
+            None where there is no such file.
     """
 
     needed: tuple[str, ...]
@@ -40,10 +42,11 @@ class Table:
     known: tuple[str, ...]
     truth: Callable[[Mapping[str, Any]], Truth]
     alone: tuple[str, ...] = ()
+    told_by: Callable[[str, Truth], Truth] | None = None
 
     def format(self) -> Format:
         """The reader of this kind."""
-        return Format(self._recognises, _splits, self._entries)
+        return Format(self._recognises, _splits, self._entries, takes_annotations=self.told_by is not None)
 
     def _recognises(self, source: str) -> bool:
         if source in self.known:
@@ -71,9 +74,11 @@ class Table:
                 yield Problem(_id_of(row, number), place, rule, "join the two rows")
                 continue
             uris = {name: tables.table_uri(source, split, number, name) for name in present if present[name][number]}
-            yield self._entry(row, number, uris, place)
+            yield self._entry(row, number, uris, place, choice)
 
-    def _entry(self, row: Mapping[str, Any], number: int, uris: Mapping[str, str], place: str) -> Sample | Problem:
+    def _entry(
+        self, row: Mapping[str, Any], number: int, uris: Mapping[str, str], place: str, choice: Choice
+    ) -> Sample | Problem:
         sample_id = _id_of(row, number)
         missing = [name for name in (IMAGE, MASK) if name not in uris and (name == IMAGE or MASK in self.needed)]
         if missing:
@@ -82,6 +87,8 @@ class Table:
             return Problem(sample_id, place, f"must have a text that says something, not {row[TEXT]!r}", _FIX)
         try:
             truth = self.truth(row)
+            if choice.annotations is not None and self.told_by is not None:
+                truth = self.told_by(choice.annotations, truth)
         except ValueError as error:
             return Problem(sample_id, place, str(error), _FIX)
         target = ImageRef(uris[MASK]) if MASK in uris else None

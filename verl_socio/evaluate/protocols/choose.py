@@ -72,7 +72,7 @@ _ALL = (
         rules=(
             _PERCENT,
             "AP: COCO's, by pycocotools. A box's score is its share of the image's area.",
-            "Targets are the table's boxes; nothing is a crowd.",
+            "A crowd, where the data tell of one (annotations=), is a region that counts on neither side.",
         ),
     ),
     Protocol(

@@ -103,10 +103,12 @@ class DetectionTally:
     def _add(self, row: SampleRow, predicted_xyxy: np.ndarray) -> None:
         truth = row.truth
         assert truth.image_id is not None and truth.category_id is not None and truth.boxes_xyxy is not None, row.id
-        target_xyxy = np.asarray(truth.boxes_xyxy, dtype=np.float64).reshape(-1, 4)
+        target_xyxy, crowd_xyxy = (
+            np.asarray(boxes or (), dtype=np.float64).reshape(-1, 4) for boxes in (truth.boxes_xyxy, truth.crowd_xyxy)
+        )
         self._entries.append(
-            Detections(truth.image_id, truth.category_id, row.size_wh, target_xyxy, predicted_xyxy)
-        )  # fmt: skip
+            Detections(truth.image_id, truth.category_id, row.size_wh, target_xyxy, predicted_xyxy, crowd_xyxy)
+        )
 
     def compute(self) -> Mapping[str, float | None]:
         """The figures, 0..1."""
