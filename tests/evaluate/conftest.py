@@ -1,13 +1,17 @@
 import asyncio
+import inspect
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from verl_socio.answer import Grammar, parse
 from verl_socio.data import Sample, load_samples
 from verl_socio.episode import Reply, Turn
+from verl_socio.evaluate import url_host
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.feeding import feed
 from verl_socio.evaluate.fingerprint import Fingerprint
@@ -126,3 +130,70 @@ def evaluate(tmp_path: Path, recipe: Recipe) -> Callable[..., Results]:
 @pytest.fixture
 def samples(write_samples: Callable[..., Path]) -> list[Sample]:
     return load_samples(str(write_samples(["name", "class", "class", "function"])), "test")
+
+
+class Server:
+    """A server in a thread of its own; `answer` makes each response of its chat, at once or awaited."""
+
+    def __init__(self, answer):
+        self.requests = []
+        self.answer = answer
+        self.loop = asyncio.new_event_loop()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(20)
+
+    def _run(self, ready):
+        asyncio.set_event_loop(self.loop)
+        application = web.Application(client_max_size=2**26)
+        application.router.add_get("/v1/models", self._models)
+        application.router.add_post("/v1/chat/completions", self._chat)
+        self.runner = web.AppRunner(application)
+        self.loop.run_until_complete(self.runner.setup())
+        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        self.loop.run_until_complete(site.start())
+        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
+        ready.set()
+        self.loop.run_forever()
+
+    async def _models(self, request):
+        return web.json_response(
+            {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]}
+        )
+
+    async def _chat(self, request):
+        self.requests.append(await request.json())
+        answer = self.answer(self, request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def close(self):
+        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(20)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(20)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(url_host, "_RETRIES", 0)
+    started = []
+
+    def start(answer):
+        started.append(Server(answer))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def completion():
+    """Writes what such a server answers."""
+
+    def write(text):
+        choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": text}}
+        usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+        return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+
+    return write

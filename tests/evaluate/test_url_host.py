@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 
@@ -34,66 +33,6 @@ def turn(question="Where is the zoo?"):
     return Turn(0, tuple(Image.fromarray(each) for each in pixels), question)
 
 
-def completion(text):
-    choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": text}}
-    usage = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
-
-
-class Server:
-    """A server in a thread of its own; `answer` makes each response of its chat."""
-
-    def __init__(self, answer):
-        self.requests = []
-        self.answer = answer
-        self.loop = asyncio.new_event_loop()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
-        self._thread.start()
-        assert ready.wait(20)
-
-    def _run(self, ready):
-        asyncio.set_event_loop(self.loop)
-        application = web.Application(client_max_size=2**26)
-        application.router.add_get("/v1/models", self._models)
-        application.router.add_post("/v1/chat/completions", self._chat)
-        self.runner = web.AppRunner(application)
-        self.loop.run_until_complete(self.runner.setup())
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
-        self.loop.run_until_complete(site.start())
-        self.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/v1"
-        ready.set()
-        self.loop.run_forever()
-
-    async def _models(self, request):
-        return web.json_response(
-            {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]}
-        )
-
-    async def _chat(self, request):
-        self.requests.append(await request.json())
-        return self.answer(self, request)
-
-    def close(self):
-        asyncio.run_coroutine_threadsafe(self.runner.cleanup(), self.loop).result(20)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(20)
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(url_host, "_RETRIES", 0)
-    started = []
-
-    def start(answer):
-        started.append(Server(answer))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
-
-
 def hosted(url, chat):
     """A connection that is first used in the event loop of the evaluation."""
     return UrlHost(openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0), "m", chat, Sampling(), LIMITS)
@@ -110,7 +49,7 @@ def ask(url, chat, question="q", **sampling):
     return asyncio.run(run())
 
 
-def test_the_server_gets_images_then_text_and_what_is_set(server, tiny_chat):
+def test_the_server_gets_images_then_text_and_what_is_set(server, tiny_chat, completion):
     running = server(lambda *_: web.json_response(completion("<answer>[]</answer>")))
     reply = ask(running.url, tiny_chat, temperature=0.5, top_k=3, seed=1)
     assert reply.text == "<answer>[]</answer>"
@@ -130,7 +69,7 @@ def test_the_server_gets_images_then_text_and_what_is_set(server, tiny_chat):
 
 
 def test_a_server_that_dies_in_the_middle_stops_and_what_is_finished_is_kept(
-    samples, evaluate, server, tiny_chat, answer
+    samples, evaluate, server, tiny_chat, answer, completion
 ):
     def dying(running, request):
         if len(running.requests) > 5:
@@ -147,7 +86,9 @@ def test_a_server_that_dies_in_the_middle_stops_and_what_is_finished_is_kept(
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_question_that_is_refused_is_that_sample_s_failure(samples, evaluate, server, tiny_chat, answer, status):
+def test_a_question_that_is_refused_is_that_sample_s_failure(
+    samples, evaluate, server, tiny_chat, answer, completion, status
+):
     def refusing(running, request):
         if "Place 1" in running.requests[-1]["messages"][0]["content"][-1]["text"]:
             return web.json_response({"error": {"message": "the prompt is too long"}}, status=status)
@@ -173,7 +114,7 @@ def test_what_is_no_chat_completion_stops_with_the_server_s_name(server, tiny_ch
         ask(server(answer_with).url, tiny_chat)
 
 
-def test_an_answer_without_a_text_is_a_failure_and_no_empty_answer(server, tiny_chat):
+def test_an_answer_without_a_text_is_a_failure_and_no_empty_answer(server, tiny_chat, completion):
     with pytest.raises(ValueError, match=r"answered without a text \(finish_reason length\).*Fix:"):
         ask(server(lambda *_: web.json_response(completion(None))).url, tiny_chat)
 
