@@ -83,4 +83,4 @@ def reason_of(error: RayTaskError) -> str:
 
 def _session() -> Path:
     context = ray.get_runtime_context()
-    return Path(context.get_temp_dir()) / context.get_session_name()
+    return Path(context.get_temp_dir(), context.get_session_name())
