@@ -190,7 +190,8 @@ async def open_workers(
             name = f"worker {number}"
             crew.append(_Worker(name, _Actor.options(**options).remote(name, sent, model)))
         places = await _granted(crew, placement)
-        console.print(f"Starting {count} workers:", *(f"\n  {place}" for place in places), highlight=False)
+        told = "".join(f"\n  {place}" for place in places)
+        console.print(f"Starting {count} workers; their logs: {logs_of_session()}{told}", markup=False, highlight=False)
         driver = ray.get_runtime_context().get_node_id()
         await asyncio.gather(*(worker.ask(worker.actor.open.remote(driver)) for worker in crew))
 

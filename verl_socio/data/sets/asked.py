@@ -33,7 +33,7 @@ class Table:
         known: Ids of data sets on the Hub that are of this kind.
         truth: Reads the answer of a row; it raises `ValueError` with the rule that the row breaks.
         alone: Columns whose values together no two rows may share.
-        told_by: Reads the answer that COCO's own file gives, in place of that of the row; it raises as `truth` does.
+        told_by: Opens COCO's own file, and gives what says its answer in place of a row's; that raises as `truth` does.
             None where there is no such file.
     """
 
@@ -42,7 +42,7 @@ class Table:
     known: tuple[str, ...]
     truth: Callable[[Mapping[str, Any]], Truth]
     alone: tuple[str, ...] = ()
-    told_by: Callable[[str, Truth], Truth] | None = None
+    told_by: Callable[[str], Callable[[Truth], Truth]] | None = None
 
     def format(self) -> Format:
         """The reader of this kind."""
@@ -66,6 +66,7 @@ class Table:
         present = {name: _validity(table, name) for name in (IMAGE, MASK) if name in have}
         small = [name for name in (*_COMMON, *self.needed, *self.optional) if name in have and name not in present]
         seen: dict[tuple[str, ...], int] = {}
+        says = None if choice.annotations is None or self.told_by is None else self.told_by(choice.annotations)
         for number, row in enumerate(table.select_columns(small)):
             place = f"{source} {split} row {number}"
             key = tuple(str(row[name]) for name in self.alone)
@@ -74,10 +75,15 @@ class Table:
                 yield Problem(_id_of(row, number), place, rule, "join the two rows")
                 continue
             uris = {name: tables.table_uri(source, split, number, name) for name in present if present[name][number]}
-            yield self._entry(row, number, uris, place, choice)
+            yield self._entry(row, number, uris, place, says)
 
     def _entry(
-        self, row: Mapping[str, Any], number: int, uris: Mapping[str, str], place: str, choice: Choice
+        self,
+        row: Mapping[str, Any],
+        number: int,
+        uris: Mapping[str, str],
+        place: str,
+        says: Callable[[Truth], Truth] | None,
     ) -> Sample | Problem:
         sample_id = _id_of(row, number)
         missing = [name for name in (IMAGE, MASK) if name not in uris and (name == IMAGE or MASK in self.needed)]
@@ -86,9 +92,7 @@ class Table:
         if not isinstance(row[TEXT], str) or not question_of(row[TEXT]):
             return Problem(sample_id, place, f"must have a text that says something, not {row[TEXT]!r}", _FIX)
         try:
-            truth = self.truth(row)
-            if choice.annotations is not None and self.told_by is not None:
-                truth = self.told_by(choice.annotations, truth)
+            truth = self.truth(row) if says is None else says(self.truth(row))
         except ValueError as error:
             return Problem(sample_id, place, str(error), _FIX)
         target = ImageRef(uris[MASK]) if MASK in uris else None

@@ -6,7 +6,7 @@ one's own, `iscrowd`: 0 or 1 for each box.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,21 +33,26 @@ def _truth(row: Mapping[str, Any]) -> Truth:
     return Truth(boxes_xyxy=boxes, crowd_xyxy=crowds, image_id=image_id, category_id=category_id, size_wh=size_wh)
 
 
-def _told_by(annotations: str, truth: Truth) -> Truth:
+def _told_by(annotations: str) -> Callable[[Truth], Truth]:
     """What COCO's own file says of a row's image and category."""
-    assert truth.image_id is not None and truth.category_id is not None, "read from the row"
     file = str(Path(annotations).expanduser().absolute())
-    image = coco.open_instances(file)["images"].get(truth.image_id)
-    if image is None:
-        raise ValueError(f"must be about an image of {annotations}, which has none with the id {truth.image_id}")
-    size_wh = (image.get("width"), image.get("height"))
-    if size_wh != truth.size_wh:
-        raise ValueError(f"must have its image's width and height in {annotations}, {size_wh}, not {truth.size_wh}")
-    boxes, crowds = coco.boxes_by_pair(file).get((truth.image_id, truth.category_id), ((), ()))
-    if truth.boxes_xyxy and not boxes and not crowds:
-        pair = f"image {truth.image_id} and category {truth.category_id}"
-        raise ValueError(f"has boxes of {pair}, for which {annotations} has none: its cat_id must be COCO's own")
-    return replace(truth, boxes_xyxy=boxes, crowd_xyxy=crowds)
+    images, known = coco.open_instances(file)["images"], coco.boxes_by_pair(file)
+
+    def says(truth: Truth) -> Truth:
+        assert truth.image_id is not None and truth.category_id is not None, "read from the row"
+        image = images.get(truth.image_id)
+        if image is None:
+            raise ValueError(f"must be about an image of {file}, which has none with the id {truth.image_id}")
+        size_wh = (image.get("width"), image.get("height"))
+        if size_wh != truth.size_wh:
+            raise ValueError(f"must have its image's width and height in {file}, {size_wh}, not {truth.size_wh}")
+        boxes, crowds = known.get((truth.image_id, truth.category_id), ((), ()))
+        if truth.boxes_xyxy and not boxes and not crowds:
+            pair = f"image {truth.image_id} and category {truth.category_id}"
+            raise ValueError(f"has boxes of {pair}, for which {file} has none: its cat_id must be COCO's own")
+        return replace(truth, boxes_xyxy=boxes, crowd_xyxy=crowds)
+
+    return says
 
 
 FORMAT = Table(
