@@ -22,6 +22,7 @@ from rich.console import Console
 
 from verl_socio.cluster import logs_of_session, reason_of
 from verl_socio.data import Sample
+from verl_socio.engine.leftovers import Leftovers
 from verl_socio.errors import invalid
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.feeding import Begin, Evaluate
@@ -75,9 +76,10 @@ class _Station:
         logging.getLogger("verl_socio").setLevel(logging.ERROR)
         evaluations = [each for each, _ in self._evaluations]
         self._check_set_up(evaluations[0], driver)
-        # An actor that is killed cannot end its engine.
-        self._open.enter_context(Guard())
         log = logs_of_session() / f"verl_socio-{self._name.replace(' ', '-')}-{os.getpid()}.log"
+        # An actor that is killed cannot end its engine, and an engine that is ended leaves shared memory.
+        self._open.enter_context(Guard())
+        self._open.enter_context(Leftovers(log.with_suffix(".leftovers")))
         opened = open_station(evaluations, self._model, load_chats(evaluations, self._model), log)
         self._station = await self._open.enter_async_context(opened)
 
