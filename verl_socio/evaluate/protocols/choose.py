@@ -72,7 +72,7 @@ _ALL = (
         rules=(
             _PERCENT,
             "AP: COCO's, by pycocotools. A box's score is its share of the image's area.",
-            "A crowd, where the data tell of one (annotations=), is a region that counts on neither side.",
+            "Crowd: a region that counts on neither side, where the data tell of one (annotations=).",
         ),
     ),
     Protocol(
