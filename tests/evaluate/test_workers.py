@@ -26,8 +26,8 @@ TIMES = ("generate_at", "generate_s", "segment_at", "segment_s")
 
 @pytest.fixture(scope="module")
 def cluster():
-    context = ray.init(num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=150_000_000)
-    yield context.address_info["address"]
+    ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, object_store_memory=150_000_000)
+    yield
     ray.shutdown()
 
 
@@ -113,7 +113,7 @@ def test_a_slow_worker_holds_up_nobody_and_rows_and_pictures_are_those_of_one(
 def test_a_worker_that_dies_names_what_it_had_in_hand_and_the_evaluation_goes_on(
     cluster, words, server, answered, tiny_model, tmp_path
 ):
-    killed = []
+    killed, over = [], asyncio.Event()
 
     async def deadly(running, request):
         place = place_of(running.requests[-1])
@@ -127,7 +127,7 @@ def test_a_worker_that_dies_names_what_it_had_in_hand_and_the_evaluation_goes_on
                 [station, *_] = [each for each in stations if each.pid in mine]
                 killed.append(station.pid)
                 station.kill()
-            await asyncio.Event().wait()
+            await over.wait()
         return answered(place)
 
     running = server(deadly)
@@ -136,6 +136,7 @@ def test_a_worker_that_dies_names_what_it_had_in_hand_and_the_evaluation_goes_on
         RuntimeError, match=r"worker \d .* died with \d samples in hand .*Finished samples are kept"
     ) as error:
         launch([*command, f"host={running.url}", "workers=2"], dry_run=False)
+    running.loop.call_soon_threadsafe(over.set)
     assert f"process {killed[0]} on" in str(error.value)
     folder = tmp_path / tiny_model.name / "eval" / "killed"
     kept = rows_of(folder)

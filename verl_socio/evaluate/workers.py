@@ -73,7 +73,6 @@ class _Station:
 
     async def open(self, driver: str) -> None:
         """Check that this machine is set up as the one where the evaluation was started, and start the engine."""
-        logging.getLogger("verl_socio").setLevel(logging.ERROR)
         evaluations = [each for each, _ in self._evaluations]
         self._check_set_up(evaluations[0], driver)
         log = logs_of_session() / f"verl_socio-{self._name.replace(' ', '-')}-{os.getpid()}.log"
