@@ -1,10 +1,12 @@
 """What the evaluator is worth against a plain loop over the samples: same weights, data and machine, in one run.
 
-    python benchmarks/evaluator.py [--samples 120] [--model DIR] [--data DIR] [--segmenter WEIGHTS] [--repeats 3]
+    python benchmarks/evaluator.py [--samples 240] [--model DIR] [--data DIR] [--segmenter WEIGHTS] [--repeats 3]
 
 The plain loop works as the published evaluation scripts do: one sample at a time, transformers' `generate` for one
-prompt, SAM2's `set_image` anew in each stage and one `predict` a box. The evaluator is the product's own, with rows and
-small pictures written. Both answer greedily with the same prompts; loading the models is not counted.
+prompt, SAM2's `set_image` anew in each stage and one `predict` a box; it computes with one thread or with all, whatever
+is faster here. The evaluator is the product's own, with rows and small pictures written. Both answer greedily with the
+same prompts and are run in turn; loading the models is not counted. Beside the rates stand the seconds of CPU that a
+sample cost, over all processes: they say the same on a machine that does other work as well.
 Run it in the project's environment: source training_scripts/setup.sh
 """
 
@@ -13,10 +15,12 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -25,7 +29,7 @@ from verl_socio.answer import Prompt
 from verl_socio.chat import ChatModel
 from verl_socio.data import Sample, load_samples
 from verl_socio.data.sample import ImageRef
-from verl_socio.episode import Reply, Scene, Turn, run_episode
+from verl_socio.episode import Reply, Scene, Segment, Turn, run_episode
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.feeding import feed
 from verl_socio.evaluate.fingerprint import Fingerprint
@@ -40,12 +44,19 @@ from verl_socio.train.prepare import embedded_city, embedded_model
 from verl_socio.train.settings import ROOT, resolve
 
 OUTPUTS = ROOT / "outputs"
+# Samples for warming up and for the choice of the plain loop's threads.
+FEW = 8
+# Samples under way at once, as in configs/evaluate/eval.yaml.
+CONCURRENCY = 64
+
+# What a sample came to: what the model wrote in all stages, and the IoU of the last mask.
+Outcome = tuple[tuple[str, ...], float]
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=120)
+    parser.add_argument("--samples", type=int, default=240)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each")
     parser.add_argument("--model", type=Path, help="model folder; default: the embedded one")
     parser.add_argument("--data", help="data set with a test split; default: the embedded city")
@@ -101,44 +112,92 @@ class PlainSegmenter:
         return Masks(np.stack(masks), np.array(scores))
 
 
-def plain_loop(
-    samples: list[Sample], recipe: Recipe, chat: ChatModel, model: PlainModel, segmenter: PlainSegmenter
-) -> tuple[float, float]:
-    """Seconds, and the mean IoU."""
-    started = time.perf_counter()
-    ious = []
-    for sample in samples:
-        scene = Scene.load(sample, with_target=False)
-        hosts = {"generate": model, "segmenter": segmenter, "frame_of": chat.frame_of}
-        episode = asyncio.run(run_episode(scene, recipe, **hosts))
-        ious.append(mask_iou(episode.stages[-1].mask_hw, sample.target_mask()))
-    return time.perf_counter() - started, statistics.fmean(ious)
+@dataclass(frozen=True)
+class PlainLoop:
+    """The loop of the published scripts, with `threads` threads of torch."""
+
+    recipe: Recipe
+    chat: ChatModel
+    model: PlainModel
+    segmenter: PlainSegmenter
+    threads: int
+
+    async def run(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """One sample after another."""
+        kept = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        outcomes = []
+        for sample in samples:
+            scene = Scene.load(sample, with_target=False)
+            hosts = {"generate": self.model, "segmenter": self.segmenter, "frame_of": self.chat.frame_of}
+            stages = (await run_episode(scene, self.recipe, **hosts)).stages
+            iou = mask_iou(stages[-1].mask_hw, sample.target_mask())
+            outcomes.append((tuple(stage.reply.text for stage in stages), iou))
+        torch.set_num_threads(kept)
+        return outcomes
 
 
-async def evaluator(
-    samples: list[Sample], recipe: Recipe, host: VllmHost, config: SegmenterConfig, repeats: int
-) -> list[tuple[float, float]]:
-    """Seconds and the mean IoU of each run; a run more comes first, which warms up and is not told."""
-    segmenter = create(config)
-    runs = []
-    try:
-        for _ in range(repeats + 1):
-            await segmenter.reset_features()
-            with tempfile.TemporaryDirectory() as folder, Results(Path(folder) / "e", Fingerprint({}, {})) as results:
-                pictures = Pictures(Path(folder) / "pictures", len(samples), 0, 256)
-                product = Evaluator(recipe, host, segmenter, host.chat.frame_of, 0.1, pictures)
-                started = time.perf_counter()
-                await feed(samples, results, [product.evaluate], min(64, len(samples)), lambda row: None)
-                seconds = time.perf_counter() - started
-                runs.append((seconds, statistics.fmean(row.stages[-1].score.iou for row in results.rows())))
-    finally:
-        segmenter.close()
-    return runs[1:]
+@dataclass(frozen=True)
+class Product:
+    """The evaluator, writing into a folder of its own each time."""
+
+    recipe: Recipe
+    host: VllmHost
+    segmenter: Segment
+
+    async def run(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """All samples, many at once."""
+        with tempfile.TemporaryDirectory() as folder, Results(Path(folder) / "e", Fingerprint({}, {})) as results:
+            pictures = Pictures(Path(folder) / "pictures", len(samples), 0, 256)
+            product = Evaluator(self.recipe, self.host, self.segmenter, self.host.chat.frame_of, 0.1, pictures)
+            await feed(samples, results, [product.evaluate], min(CONCURRENCY, len(samples)), lambda row: None)
+            rows = sorted(results.rows(), key=lambda row: row.index)
+        return [(tuple(stage.text for stage in row.stages), row.stages[-1].mask_score.iou) for row in rows]
 
 
-def main() -> None:
-    """Print samples a second of both and their ratio."""
-    options, console = arguments(), Console()
+@dataclass(frozen=True)
+class Run:
+    """One pass over all samples: seconds that passed, seconds of CPU in all processes."""
+
+    seconds: float
+    cpu_s: float
+    outcomes: list[Outcome]
+
+
+async def timed(running: Awaitable[list[Outcome]]) -> Run:
+    """Wait for a pass and take its time."""
+    started, cpu_s = time.perf_counter(), _cpu_seconds()
+    outcomes = await running
+    return Run(time.perf_counter() - started, _cpu_seconds() - cpu_s, outcomes)
+
+
+def _cpu_seconds() -> float:
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return float(sum(each.user + each.system for each in times))
+
+
+async def fastest(loops: Sequence[PlainLoop], samples: Sequence[Sample]) -> PlainLoop:
+    """The loop with the number of threads that serves it best."""
+    for loop in loops:
+        await loop.run(samples[:1])  # the first call is slower, whatever it does
+    taken = [(await timed(loop.run(samples[:FEW]))).seconds for loop in loops]
+    return loops[taken.index(min(taken))]
+
+
+def tell(console: Console, name: str, runs: Sequence[Run]) -> float:
+    """Print a line about the runs of one kind; return their median samples a second."""
+    samples = len(runs[0].outcomes)
+    rate = samples / statistics.median(run.seconds for run in runs)
+    cpu_ms = 1000 * statistics.median(run.cpu_s for run in runs) / samples
+    times = ", ".join(f"{run.seconds:.1f}" for run in runs)
+    iou = statistics.fmean(iou for _, iou in runs[0].outcomes)
+    console.print(f"{name}: {rate:.2f} samples a second ({times} s), {cpu_ms:.0f} ms of CPU a sample, IoU {iou:.4f}")
+    return rate
+
+
+async def measure(options: argparse.Namespace, console: Console) -> None:
+    """Run both in turn and print samples a second, CPU time and the ratio."""
     config = resolve("embedded", [])
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     folder = options.model or embedded_model(OUTPUTS)
@@ -146,23 +205,34 @@ def main() -> None:
     samples = load_samples(options.data or str(embedded_city(OUTPUTS)), "test")[: options.samples]
     limits = Limits(config.data.max_prompt_length, config.data.max_response_length, images=2)
     weights = SegmenterConfig(weights=options.segmenter)
-    model, segmenter = PlainModel(folder, chat, limits.max_response_length), PlainSegmenter(weights)
-    plain_loop(samples[:4], recipe, chat, model, segmenter)
-    plain = [plain_loop(samples, recipe, chat, model, segmenter) for _ in range(options.repeats)]
+    model, plain_segmenter = PlainModel(folder, chat, limits.max_response_length), PlainSegmenter(weights)
+    loops = [PlainLoop(recipe, chat, model, plain_segmenter, count) for count in {1, torch.get_num_threads()}]
+    loop = await fastest(loops, samples)
+    pairs = []
     with tempfile.NamedTemporaryFile(suffix=".log") as log:
         host = VllmHost.start(folder, chat, Sampling(), limits, Path(log.name))
+        segmenter = create(weights)
         try:
-            product = asyncio.run(evaluator(samples, recipe, host, weights, options.repeats))
+            product = Product(recipe, host, segmenter)
+            await product.run(samples[:FEW])
+            for _ in range(options.repeats):
+                await segmenter.reset_features()
+                pairs.append((await timed(loop.run(samples)), await timed(product.run(samples))))
         finally:
+            segmenter.close()
             host.close()
-    rates = []
-    for name, runs in (("plain loop", plain), ("evaluator", product)):
-        rates.append(len(samples) / statistics.median(seconds for seconds, _ in runs))
-        times = ", ".join(f"{seconds:.1f}" for seconds, _ in runs)
-        console.print(f"{name}: {rates[-1]:.2f} samples a second ({times} s); mean IoU {runs[0][1]:.4f}")
-    console.print(
-        f"{len(samples)} samples, {torch.get_num_threads()} threads; ratio of medians {rates[1] / rates[0]:.2f}"
-    )
+    plain, ours = zip(*pairs, strict=True)
+    slow = tell(console, f"plain loop, {loop.threads} thread(s)", plain)
+    fast = tell(console, "evaluator", ours)
+    alike = sum(one[0] == other[0] for one, other in zip(plain[0].outcomes, ours[0].outcomes, strict=True))
+    cpu_ratio = statistics.median(one.cpu_s / other.cpu_s for one, other in pairs)
+    console.print(f"{len(samples)} samples; the same answers in both stages for {alike} of them")
+    console.print(f"ratio of medians {fast / slow:.2f}; CPU time, plain / evaluator: {cpu_ratio:.2f}")
+
+
+def main() -> None:
+    """Measure."""
+    asyncio.run(measure(arguments(), Console()))
 
 
 if __name__ == "__main__":

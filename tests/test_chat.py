@@ -50,6 +50,14 @@ def test_the_tokens_are_the_text_with_each_placeholder_repeated(tiny_chat: ChatM
     assert text == tiny_chat.text_of(turn).replace("<|image_pad|>", "<|image_pad|>" * 25)
 
 
+@pytest.mark.parametrize("sizes", [[(140, 140)], [(240, 240), (20, 300)], [(3000, 900), (140, 140)]], ids=str)
+def test_the_tokens_are_known_without_the_pixels(tiny_chat: ChatModel, sizes: list[tuple[int, int]]) -> None:
+    turn = Turn(0, tuple(noise(size_wh) for size_wh in sizes), "Find the zoo. \U0001f981")
+    short, full = tiny_chat.prompt_ids(turn)
+    assert full == tiny_chat.encode(turn).prompt_ids
+    assert tiny_chat.tokenizer.decode(short) == tiny_chat.text_of(turn)
+
+
 def test_the_images_are_what_the_features_are_made_of(tiny_chat: ChatModel) -> None:
     first, second = noise((140, 140), 1), noise((140, 140), 2)
     one = tiny_chat.encode(Turn(0, (first, second), "q"))
@@ -64,6 +72,8 @@ def test_the_images_are_what_the_features_are_made_of(tiny_chat: ChatModel) -> N
 def test_a_question_cannot_hold_control_tokens(tiny_chat: ChatModel, token: str) -> None:
     with pytest.raises(ValueError, match=r"question = .*must not hold the model's control tokens.*Fix: take them out"):
         tiny_chat.encode(Turn(0, (noise((140, 140)),), f"Find {token} the zoo."))
+    with pytest.raises(ValueError, match=r"question = .*must not hold the model's control tokens"):
+        tiny_chat.prompt_ids(Turn(0, (noise((140, 140)),), f"Find {token} the zoo."))
 
 
 def test_what_only_looks_like_a_control_token_is_text(tiny_chat: ChatModel) -> None:

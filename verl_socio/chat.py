@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,26 @@ class ChatModel:
             ValueError: The text holds control tokens of the model; or image placeholders, image features and images do
                 not match: the template drops images.
         """
-        self.check_words(turn.text)
-        text = self.text_of(turn)
-        if text.count(self.processor.image_token) != len(turn.images):
-            found = f"{text.count(self.processor.image_token)} placeholders for {len(turn.images)} images"
-            raise invalid("chat template", found, "must write one for each image", "use the model's own chat template")
+        text = self._checked_text(turn)
         inputs = dict(self.processor(text=[text], images=list(turn.images), return_tensors="pt"))
         prompt_ids = inputs.pop("input_ids")[0].tolist()
         inputs.pop("attention_mask")
         self._check_counts(turn.images, prompt_ids, inputs)
         return Encoded(prompt_ids, inputs)
+
+    def prompt_ids(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """Tokenize a turn without touching its images' pixels.
+
+        Returns:
+            Token ids with one placeholder an image, as vLLM takes them, and `Encoded.prompt_ids`.
+
+        Raises:
+            ValueError: The text holds control tokens of the model, or the template drops images.
+        """
+        short = list(self.tokenizer(self._checked_text(turn))["input_ids"])
+        counts = (self.grid.num_tokens(image.size) for image in turn.images)
+        long = [[token] * next(counts) if token == self._image_token else [token] for token in short]
+        return short, list(chain.from_iterable(long))
 
     def answer_ids(self, text: str) -> list[int]:
         """The tokens of an answer as the model would have written it, with the token that ends its turn."""
@@ -106,6 +117,15 @@ class ChatModel:
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of generated tokens, without control tokens."""
         return str(self.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    def _checked_text(self, turn: Turn) -> str:
+        """The turn in the model's chat format, with as many placeholders as images."""
+        self.check_words(turn.text)
+        text = self.text_of(turn)
+        if text.count(self.processor.image_token) != len(turn.images):
+            found = f"{text.count(self.processor.image_token)} placeholders for {len(turn.images)} images"
+            raise invalid("chat template", found, "must write one for each image", "use the model's own chat template")
+        return text
 
     def _check_counts(self, images: Sequence[Image.Image], prompt_ids: list[int], inputs: dict[str, Any]) -> None:
         grids = inputs["image_grid_thw"]

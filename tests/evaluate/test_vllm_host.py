@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from verl_socio.episode import Turn
-from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, _output_to, seed_of
+from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, _output_to, _shared_cores, seed_of
 
 LENGTH = 24
 
@@ -100,6 +100,32 @@ def test_output_goes_to_the_file_and_back(tmp_path, capfd):
     os.write(1, b"after")
     assert log.read_bytes() == b"out err "
     assert capfd.readouterr().out == "before after"
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the cores are free")
+@pytest.mark.parametrize(("cores", "engine", "here"), [(1, "1", 1), (2, "1", 1), (5, "3", 2), (16, "8", 8)])
+def test_the_engine_and_this_process_share_the_cores(monkeypatch, threads, cores, engine, here):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    with _shared_cores():
+        assert os.environ["OMP_NUM_THREADS"] == engine
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert torch.get_num_threads() == here
+
+
+def test_a_user_s_number_of_threads_stays(monkeypatch, threads):
+    torch.set_num_threads(3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with _shared_cores():
+        assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert torch.get_num_threads() == 3
 
 
 def test_each_prompt_has_a_seed_of_its_own():

@@ -18,6 +18,14 @@ def test_the_feature_sizes_follow_the_models_image_size() -> None:
     assert not any(parameter.requires_grad for parameter in predictor.model.parameters())
 
 
+def test_what_the_trunk_adds_to_patches_is_computed_once_and_is_the_same() -> None:
+    trunk = load_predictor(SegmenterConfig(device="cpu")).model.image_encoder.trunk
+    kept = trunk._get_pos_embed((64, 64))
+    assert torch.equal(kept, type(trunk)._get_pos_embed(trunk, (64, 64)))
+    assert trunk._get_pos_embed((64, 64)) is kept
+    assert trunk._get_pos_embed((32, 32)).shape[1:3] == (32, 32)
+
+
 def test_a_torch_checkpoint_with_its_yaml_elsewhere(tmp_path: Path) -> None:
     checkpoint, model_yaml = tmp_path / "mine.pt", tmp_path / "models" / "small.yaml"
     model_yaml.parent.mkdir()

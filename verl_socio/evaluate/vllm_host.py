@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import os
@@ -94,6 +93,25 @@ def prepare_environment() -> None:
 
 
 @contextmanager
+def _shared_cores() -> Iterator[None]:
+    """Without a GPU, give half of the cores to an engine that starts meanwhile and keep the others for the segmenter.
+
+    Both would take them all, and threads of one pool that wait for one another on a core which the other pool holds
+    cost more than they compute: twice the CPU time on two cores. A user's OMP_NUM_THREADS stays.
+    """
+    if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(max(1, cores // 2))
+    os.environ["OMP_NUM_THREADS"] = str(cores - cores // 2)  # read by the engine's process as it starts
+    try:
+        yield
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+@contextmanager
 def _output_to(log: Path) -> Iterator[None]:
     """Send what this process writes to a file; processes started meanwhile keep writing there."""
     sys.stdout.flush()
@@ -147,7 +165,7 @@ class VllmHost:
             RuntimeError: The engine did not start; the log says why.
         """
         prepare_environment()
-        with _output_to(log):
+        with _output_to(log), _shared_cores():
             engine = cls._engine_of(model, sampling, limits)
         # From here on only what goes wrong is for the console.
         logging.getLogger("vllm").setLevel(logging.ERROR)
@@ -194,7 +212,7 @@ class VllmHost:
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
-        expanded, prompt_ids = await asyncio.to_thread(self._encode, turn)
+        prompt_ids, expanded = self._prompt_ids(turn)
         parameters = SamplingParams(
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
@@ -230,14 +248,14 @@ class VllmHost:
         """End the engine's processes."""
         self._engine.shutdown()
 
-    def _encode(self, turn: Turn) -> tuple[list[int], list[int]]:
-        """The prompt as the model reads it, and as vLLM wants it: one placeholder an image."""
-        expanded = self.chat.encode(turn).prompt_ids
+    def _prompt_ids(self, turn: Turn) -> tuple[list[int], list[int]]:
+        """The prompt as vLLM wants it, one placeholder an image, and as the model reads it."""
+        prompt_ids, expanded = self.chat.prompt_ids(turn)
         longest = self._limits.max_prompt_length
         if len(expanded) > longest:
             rule = f"is too small: the prompt of stage {turn.stage + 1} has {len(expanded)} tokens"
             raise invalid("max_prompt_length", longest, rule, "raise it or show smaller images")
-        return expanded, list(self.chat.tokenizer(self.chat.text_of(turn))["input_ids"])
+        return prompt_ids, expanded
 
 
 def seed_of(sampling: Sampling, turn: Turn) -> int:

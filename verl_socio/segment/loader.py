@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -70,6 +71,9 @@ def predictor_of(model: SAM2Base) -> SAM2ImagePredictor:
     model.eval().requires_grad_(False)
     predictor = SAM2ImagePredictor(model)
     predictor._bb_feat_sizes = [(model.image_size // stride,) * 2 for stride in (4, 8, 16)]
+    # Frozen, what the trunk adds to an image's patches is always the same; it would be interpolated for each image.
+    trunk = model.image_encoder.trunk
+    trunk._get_pos_embed = cache(trunk._get_pos_embed)
     return predictor
 
 
