@@ -192,7 +192,8 @@ def tell(console: Console, name: str, runs: Sequence[Run]) -> float:
     cpu_ms = 1000 * statistics.median(run.cpu_s for run in runs) / samples
     times = ", ".join(f"{run.seconds:.1f}" for run in runs)
     iou = statistics.fmean(iou for _, iou in runs[0].outcomes)
-    console.print(f"{name}: {rate:.2f} samples a second ({times} s), {cpu_ms:.0f} ms of CPU a sample, IoU {iou:.4f}")
+    told = f"{name}: {rate:.2f} samples a second ({times} s), {cpu_ms:.0f} ms of CPU a sample, mean IoU {iou:.4f}"
+    console.print(told, soft_wrap=True)
     return rate
 
 
