@@ -3,10 +3,6 @@
 #   bash training_scripts/run_sft_socioseg.sh trainer.total_training_steps=2 data.train_files=DIR
 #   bash training_scripts/run_sft_socioseg.sh --dry-run
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 
-if [[ $verl_socio_device == gpu ]]; then
-    exec verl-socio train sft_qwen2_5_vl_3b_socioseg "$@"
-fi
-echo "No GPU here: fine-tuning the embedded small model (same code, Qwen2.5-VL and SAM2 at a few million parameters)."
-exec verl-socio train sft_embedded "$@"
+launch sft_qwen2_5_vl_3b_socioseg embedded/socioreasoner "$@"
