@@ -16,6 +16,7 @@ from verl_socio.study.figures import Figures
 from verl_socio.study.plan import Study
 from verl_socio.study.reading import load
 from verl_socio.study.records import collect
+from verl_socio.study.steps import evaluation_name
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 PLAN = """
@@ -27,8 +28,8 @@ trainings:
     overrides: [trainer.total_training_steps=4, trainer.save_freq=2, trainer.max_actor_ckpt_to_keep=null]
     seeded: [data.seed]
 evaluations:
-  test: {overrides: [split=test], along: true}
-  sampled: {overrides: [split=test, sampling.temperature=1.0], seeded: [sampling.seed]}
+  test: {split: test, overrides: [], along: true}
+  sampled: {split: test, overrides: [sampling.temperature=1.0], seeded: [sampling.seed]}
 baselines:
   true_boxes: {city: plain, split: test, points: [0, 2], evaluations: [test]}
 variants:
@@ -143,7 +144,8 @@ def keep(study: Study, write_evaluation: Callable[..., Path]) -> Callable[..., N
     ) -> None:
         run = Figures(study, LAST).runs[variant, seed]
         place = run.folder / ("eval" if run.last_step else "model/eval")
-        write_evaluation(place / f"{evaluation}-step_{run.last_step if at is None else at}", ious, data=data)
+        name = evaluation_name(study, study.evaluations[evaluation], run.last_step if at is None else at)
+        write_evaluation(place / name, ious, data=data)
         collect(study, [run])
 
     return write

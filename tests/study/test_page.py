@@ -68,7 +68,7 @@ def test_a_single_seed_has_no_deviation_and_samples_that_failed_are_counted(
     shipped: Study, write_evaluation: Callable[..., Path]
 ) -> None:
     figures = Figures(shipped, LAST)
-    folder = figures.runs["trained", 0].folder / "eval" / "test-step_4"
+    folder = figures.runs["trained", 0].folder / "eval" / "test-step_4-test"
     write_evaluation(folder, {"localise": [0.5, 0.5]}, failed=1)
     collect(shipped, figures.runs.values())
     rows = lines(render(figures), "| trained | test | 1 of 2 |")

@@ -40,7 +40,7 @@ def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
     study: Study, run: Run, write_evaluation: Callable[..., Path]
 ) -> None:
     ious = {"localise": [0.5, 0.25, 0.0], "refine": [1.0, 0.3333, 0.1]}
-    write_evaluation(run.folder / "eval" / "test-step_4", ious, data="hash", failed=1)
+    write_evaluation(run.folder / "eval" / "test-step_4-test", ious, data="hash", failed=1)
     collect(study, [run])
     result = read_result(study, run, "test", 4)
     assert (result.rests_on, result.code, result.failures) == (("hash", "w"), "c", 1)
@@ -55,14 +55,14 @@ def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
 
 
 def test_what_is_not_finished_is_not_kept(study: Study, run: Run, write_evaluation: Callable[..., Path]) -> None:
-    folder = write_evaluation(run.folder / "eval" / "test-step_4", {"localise": [0.5]})
+    folder = write_evaluation(run.folder / "eval" / "test-step_4-test", {"localise": [0.5]})
     (folder / "summary.json").unlink()
     collect(study, [run])
     assert not study.results.exists()
 
 
 def test_a_record_stays_when_the_run_is_gone(study: Study, run: Run, write_evaluation: Callable[..., Path]) -> None:
-    folder = write_evaluation(run.folder / "eval" / "test-step_4", {"localise": [0.5]})
+    folder = write_evaluation(run.folder / "eval" / "test-step_4-test", {"localise": [0.5]})
     collect(study, [run])
     before = {path: path.read_bytes() for path in study.results.rglob("*") if path.is_file()}
     (folder / "summary.json").unlink()

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from verl_socio.study import run as module
 from verl_socio.study.plan import Study
@@ -22,7 +24,8 @@ def step(tmp_path: Path) -> Callable[..., Step]:
         out = tmp_path / name
         write = f"open({str(out)!r}, 'a').write('x')" if writes else "pass"
         program = f"print('this is {name}'); {write}; raise SystemExit({code})"
-        return Step(kind, name, (sys.executable, "-c", program), tmp_path / "logs" / f"{name}.log", out.exists, needed)
+        log = tmp_path / "logs" / f"{name}.log"
+        return Step(name, (sys.executable, "-c", program), log, {kind: out.exists}, needed)
 
     return make
 
@@ -116,12 +119,25 @@ def test_a_dry_run_starts_and_writes_nothing(
     assert not study.runs.exists()
 
 
+def cells_of(table: Table) -> dict[str, str]:
+    return {str(column.header): str(next(iter(column.cells))) for column in table.columns}
+
+
 def test_the_table_tells_done_from_missing_and_failed(study: Study, step: Callable[..., Step]) -> None:
     done, gone, bad = step("done", kind="merge"), step("gone", kind="merge"), step("bad", code=1, kind="test")
     fill({"part": [done]})
     table = state(study, {"part": [done, gone, bad]}, [bad])
-    cells = {str(column.header): next(iter(column.cells)) for column in table.columns}
-    assert cells == {"run": "part", "data": "", "train": "", "merge": "1 of 2", "test": "failed", "sampled": ""}
+    assert cells_of(table) == {
+        "run": "part", "data": "", "train": "", "merge": "1 of 2", "test": "failed", "sampled": "",
+    }  # fmt: skip
+
+
+def test_of_a_start_that_failed_what_it_left_is_done(study: Study, step: Callable[..., Step]) -> None:
+    bad = step("bad", code=1, writes=False, kind="test")
+    bad = replace(bad, results={**bad.results, "sampled": lambda: True})
+    assert not bad.is_done()
+    cells = cells_of(state(study, {"part": [bad]}, [bad]))
+    assert (cells["test"], cells["sampled"]) == ("failed", "done")
 
 
 @pytest.mark.parametrize(("text", "seeds"), [(None, []), ("0", [0]), ("0, 12", [0, 12])])

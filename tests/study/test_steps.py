@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from verl_socio.evaluate.plan import plan
 from verl_socio.study.plan import Study
 from verl_socio.study.steps import Run, baseline_steps, evaluation_name, find_evaluation, runs_of, steps_of
 
@@ -68,11 +69,41 @@ def test_what_is_done_is_told_from_what_the_verbs_leave(
     assert missing(study, run)[0] == "merge-step_4"
     (run.folder / "merged" / "global_step_4").mkdir(parents=True)
     assert missing(study, run)[0] == "test-step_4"
-    folder = run.folder / "eval" / evaluation_name("test", 4)
+    folder = run.folder / "eval" / evaluation_name(study, study.evaluations["test"], 4)
     write_evaluation(folder, {"localise": [0.5]})
     assert missing(study, run) == ["sampled-step_4", "merge-step_2", "test-step_2"]
     (folder / "summary.json").unlink()
     assert missing(study, run)[0] == "test-step_4", "an evaluation without its figures was stopped"
+
+
+def test_evaluations_of_several_splits_share_a_start_for_what_is_missing(
+    plan_values: dict, read_plan: Callable[[object], Study], write_evaluation: Callable[..., Path]
+) -> None:
+    plan_values["evaluations"] |= {"last": {"split": "new_region"}, "style": {"split": "map_style", "along": True}}
+    study = read_plan(plan_values)
+    run = run_of(study, "trained")
+    assert missing(study, run) == [
+        "city_plain", "train", "merge-step_4", "test-step_4", "sampled-step_4", "merge-step_2", "test-step_2",
+    ]  # fmt: skip
+
+    def words(name: str) -> list[str]:
+        (step,) = [step for step in steps_of(study, run) if step.name == name]
+        return [word for word in step.command if word.startswith(("split=", "name="))]
+
+    assert words("test-step_4") == ["split=[test,new_region,map_style]", "name=test-step_4"]
+    assert words("test-step_2") == ["split=[test,map_style]", "name=test-step_2"]
+    assert words("sampled-step_4") == ["split=test", "name=sampled-step_4-test"]
+    # As the verb names the folders of several splits, and that of one.
+    split, name = words("test-step_4")
+    assert [case.config.name for case in plan(["model=embedded", split, name])] == [
+        evaluation_name(study, study.evaluations[each], 4) for each in ("test", "last", "style")
+    ]
+    write_evaluation(run.folder / "eval" / "test-step_4-test", {"localise": [0.5]})
+    assert words("test-step_4") == ["split=[new_region,map_style]", "name=test-step_4"]
+    write_evaluation(run.folder / "eval" / "test-step_4-map_style", {"localise": [0.5]})
+    assert words("test-step_4") == ["split=new_region", "name=test-step_4-new_region"]
+    write_evaluation(run.folder / "eval" / "test-step_4-new_region", {"localise": [0.5]})
+    assert "test-step_4" not in missing(study, run)
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_done(
@@ -88,9 +119,10 @@ def test_the_evaluation_of_a_start_is_found_below_its_models_name(
     study: Study, write_evaluation: Callable[..., Path]
 ) -> None:
     run = run_of(study, "start")
-    assert find_evaluation(run, "test-step_0") is None
-    folder = write_evaluation(run.folder / "qwen2_5_vl" / "eval" / "test-step_0", {"localise": [0.5]})
-    assert find_evaluation(run, "test-step_0") == folder
+    test = study.evaluations["test"]
+    assert find_evaluation(study, run, test, 0) is None
+    folder = write_evaluation(run.folder / "qwen2_5_vl" / "eval" / "test-step_0-test", {"localise": [0.5]})
+    assert find_evaluation(study, run, test, 0) == folder
 
 
 def test_a_baseline_is_done_when_its_record_is_there(study: Study) -> None:

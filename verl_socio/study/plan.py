@@ -46,15 +46,22 @@ class Evaluation:
 
     Attributes:
         name: Word for it in records and tables.
+        split: Of the data. Evaluations that differ in nothing else share one start of the model.
         overrides: Settings of `verl-socio evaluate` as key=value.
         seeded: The keys that are set to the seed; without any, a model has one result whatever the seed.
         along: Whether the checkpoints that a variant names (`also_at`) are evaluated too.
     """
 
     name: str
-    overrides: tuple[str, ...]
+    split: str
+    overrides: tuple[str, ...] = ()
     seeded: tuple[str, ...] = ()
     along: bool = False
+
+    @property
+    def settings(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What has to be the same for evaluations that share a start."""
+        return self.overrides, self.seeded
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from verl_socio.study.plan import MASKS, Baseline, City, Claim, Comparison, Eval
 from verl_socio.train.settings import ROOT
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+# What the verb `evaluate` takes over into a folder's name as it is.
+_SPLIT = re.compile(r"[A-Za-z0-9._]+")
 _SEE = "see configs/study/city.yaml"
 
 Part = TypeVar("Part")
@@ -137,6 +139,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _check(study: Study) -> None:
+    _check_evaluations(study)
     for variant in study.variants.values():
         _check_variant(study, variant)
     for baseline in study.baselines.values():
@@ -151,6 +154,20 @@ def _check(study: Study) -> None:
     if unseen := [name for name in study.variants if name not in shown]:
         rule = "belongs to no claim: its results would be shown nowhere"
         raise invalid(f"variants.{unseen[0]}", unseen[0], rule, "name it in a claim's comparisons, or under `also`")
+
+
+def _check_evaluations(study: Study) -> None:
+    seen: dict[object, str] = {}
+    for name, evaluation in study.evaluations.items():
+        where = f"evaluations.{name}"
+        if not _SPLIT.fullmatch(evaluation.split):
+            rule = "must be letters, digits, dots and underscores"
+            raise invalid(f"{where}.split", evaluation.split, rule, "give one split's name")
+        if given := [override for override in evaluation.overrides if override.startswith("split=")]:
+            raise invalid(f"{where}.overrides", given[0], "is a key of its own", "write `split: NAME` beside them")
+        twin = seen.setdefault((evaluation.split, evaluation.settings), name)
+        if twin != name:
+            raise invalid(where, evaluation.split, f"asks what {twin} asks", "drop one of the two")
 
 
 def _check_variant(study: Study, variant: Variant) -> None:

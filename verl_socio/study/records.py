@@ -23,7 +23,7 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL, CENTER_BOX, Line
 from verl_socio.study.plan import Study
-from verl_socio.study.steps import Run, evaluation_name, find_evaluation
+from verl_socio.study.steps import Run, find_evaluation
 from verl_socio.train.metrics import entries
 from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
@@ -78,11 +78,10 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
             _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
         if steps := _thinned(sorted((run.folder / "metrics").glob("*.jsonl"))):
             _write(target / METRICS, "".join(json.dumps(each) + "\n" for each in steps))
-        for evaluation in study.evaluations:
+        for name, evaluation in study.evaluations.items():
             for at in (run.last_step, *run.variant.also_at):
-                name = evaluation_name(evaluation, at)
-                if (folder := find_evaluation(run, name)) is not None:
-                    _write(target / f"{name}.json", _record(folder))
+                if (folder := find_evaluation(study, run, evaluation, at)) is not None:
+                    _write(_result_file(study, run, name, at), _record(folder))
     for name in study.baselines:
         source = study.runs / "baselines" / f"{name}.json"
         if source.is_file():
@@ -100,7 +99,7 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
     Raises:
         ValueError: The file is no such record.
     """
-    path = folder_of(study, run) / f"{evaluation_name(evaluation, at)}.json"
+    path = _result_file(study, run, evaluation, at)
     values = _read(path)
     if values is None:
         return None
@@ -116,6 +115,10 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, error) from error
     return result
+
+
+def _result_file(study: Study, run: Run, evaluation: str, at: int) -> Path:
+    return folder_of(study, run) / f"{evaluation}-step_{at}.json"
 
 
 def read_baseline(study: Study, name: str) -> tuple[Line, ...]:

@@ -172,16 +172,18 @@ def state(study: Study, parts: Mapping[str, Sequence[Step]], failed: Sequence[St
         table.add_column(head, overflow="fold")
     commands = {step.command for step in failed}
     for name, steps in parts.items():
-        table.add_row(name, *(_cell([step for step in steps if step.kind == kind], commands) for kind in kinds))
+        table.add_row(
+            name, *(_cell([step for step in steps if kind in step.results], kind, commands) for kind in kinds)
+        )
     return table
 
 
-def _cell(steps: Sequence[Step], failed: set[tuple[str, ...]]) -> str:
+def _cell(steps: Sequence[Step], kind: str, failed: set[tuple[str, ...]]) -> str:
     if not steps:
         return ""
-    if any(step.command in failed for step in steps):
+    if any(step.command in failed and not step.results[kind]() for step in steps):
         return "failed"
-    done = sum(step.is_done() for step in steps)
+    done = sum(step.results[kind]() for step in steps)
     return "done" if done == len(steps) else f"{done} of {len(steps)}"
 
 

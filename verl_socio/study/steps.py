@@ -2,6 +2,8 @@
 
 <runs>/cities/<city>/                    generated data
 <runs>/<variant>/seed_<n>/               a run's folder, as `verl-socio train` and `evaluate` leave it
+    eval/<start>-step_<N>-<split>/       an evaluation; evaluations that differ in the split alone share a start of the
+                                         model, and its name is that of the first of them in the plan
 <runs>/<variant>/logs/seed_<n>-<step>.log
 <runs>/baselines/<baseline>.json         what the segmenter reaches from the truth
 """
@@ -9,7 +11,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,20 +51,23 @@ class Step:
     """One command.
 
     Attributes:
-        kind: Its column in the table: "data", "train", "merge" or an evaluation's name.
         name: For people and the log's name.
         command: Program and arguments.
         log: Where its output goes.
-        is_done: Whether its result is there.
+        results: Whether each of its results is there, by the result's column in the table: "data", "train", "merge" or
+            an evaluation's name.
         needed: Whether nothing further can be done for the run where it failed.
     """
 
-    kind: str
     name: str
     command: tuple[str, ...]
     log: Path
-    is_done: Callable[[], bool]
+    results: Mapping[str, Callable[[], bool]]
     needed: bool
+
+    def is_done(self) -> bool:
+        """Whether all of its results are there."""
+        return all(is_there() for is_there in self.results.values())
 
 
 def runs_of(study: Study, last_steps: Mapping[str, int], only: Sequence[str], seeds: Sequence[int]) -> list[Run]:
@@ -103,7 +108,7 @@ def steps_of(study: Study, run: Run) -> list[Step]:
     for at in (run.last_step, *run.variant.also_at):
         if run.variant.training is not None:
             steps.append(_merge(run, at))
-        steps += [_evaluate(study, run, evaluation, at) for evaluation in _evaluations(study, run, at)]
+        steps += [_evaluate(study, run, start, at) for start in _starts(study, run, at)]
     return steps
 
 
@@ -116,7 +121,7 @@ def train_overrides(study: Study, variant: Variant, seed: int) -> list[str]:
 
 
 def evaluate_overrides(variant: Variant, evaluation: Evaluation, seed: int) -> list[str]:
-    """The settings of an evaluation, without the model, the data and where it lies."""
+    """The settings of an evaluation, without the model, the data, the split and where it lies."""
     return [*evaluation.overrides, *variant.evaluate, *(f"{key}={seed}" for key in evaluation.seeded)]
 
 
@@ -130,15 +135,16 @@ def shared_seed(variant: Variant, evaluation: Evaluation, seed: int) -> int:
     return seed if variant.training is not None or evaluation.seeded else variant.seeds[0]
 
 
-def evaluation_name(evaluation: str, at: int) -> str:
-    """The name of an evaluation's folder, and of its record."""
-    return f"{evaluation}-step_{at}"
+def evaluation_name(study: Study, evaluation: Evaluation, at: int) -> str:
+    """The name of an evaluation's folder."""
+    return f"{_start_name(study, evaluation, at)}-{evaluation.split}"
 
 
-def find_evaluation(run: Run, name: str) -> Path | None:
-    """The folder of a finished evaluation, or None; a start's lies below its model's name."""
-    place = f"eval/{name}/summary.json" if run.variant.training is not None else f"*/eval/{name}/summary.json"
-    return next((path.parent for path in run.folder.glob(place)), None)
+def find_evaluation(study: Study, run: Run, evaluation: Evaluation, at: int) -> Path | None:
+    """The folder of a finished evaluation, or None; that of a variant without a training is below its model's name."""
+    place = f"eval/{evaluation_name(study, evaluation, at)}/summary.json"
+    found = run.folder.glob(place if run.variant.training is not None else f"*/{place}")
+    return next((path.parent for path in found), None)
 
 
 def baseline_steps(study: Study) -> list[Step]:
@@ -151,15 +157,25 @@ def baseline_steps(study: Study) -> list[Step]:
         place = [str(study.runs / "cities" / baseline.city), baseline.split, str(out)]
         command = (sys.executable, "-m", "verl_socio.study.true_boxes", *place, *points)
         steps.append(_city(study, city, logs / f"city_{city.name}.log"))
-        steps.append(Step("data", baseline.name, command, logs / f"{baseline.name}.log", out.is_file, needed=False))
+        results = {"data": out.is_file}
+        steps.append(Step(baseline.name, command, logs / f"{baseline.name}.log", results, needed=False))
     return steps
 
 
-def _evaluations(study: Study, run: Run, at: int) -> Iterator[Evaluation]:
+def _starts(study: Study, run: Run, at: int) -> list[list[Evaluation]]:
+    """The evaluations of a model, those that differ in the split alone together."""
+    starts: dict[object, list[Evaluation]] = {}
     for evaluation in study.evaluations.values():
         wanted = at == run.last_step or evaluation.along
         if wanted and shared_seed(run.variant, evaluation, run.seed) == run.seed:
-            yield evaluation
+            starts.setdefault(evaluation.settings, []).append(evaluation)
+    return list(starts.values())
+
+
+def _start_name(study: Study, evaluation: Evaluation, at: int) -> str:
+    """The same whichever of the evaluations are missing, so that a new one in the plan moves no result."""
+    first = next(each for each in study.evaluations.values() if each.settings == evaluation.settings)
+    return f"{first.name}-step_{at}"
 
 
 def _log(run: Run, name: str) -> Path:
@@ -171,7 +187,7 @@ def _city(study: Study, city: City, log: Path) -> Step:
     options = {"--samples": city.samples, "--seed": city.seed, "--size": city.size}
     words = [str(word) for option in options.items() for word in option]
     command = (_VERB, "data", "city", str(folder), *words)
-    return Step("data", f"city_{city.name}", command, log, folder.is_dir, needed=True)
+    return Step(f"city_{city.name}", command, log, {"data": folder.is_dir}, needed=True)
 
 
 def _train(study: Study, run: Run) -> Step:
@@ -185,27 +201,35 @@ def _train(study: Study, run: Run) -> Step:
         return newest is not None and step_of(newest) >= run.last_step
 
     command = (_VERB, "train", config, *place, *train_overrides(study, variant, run.seed))
-    return Step("train", "train", command, _log(run, "train"), is_done, needed=True)
+    return Step("train", command, _log(run, "train"), {"train": is_done}, needed=True)
 
 
 def _merge(run: Run, at: int) -> Step:
     checkpoint = run.folder / "checkpoints" / f"global_step_{at}"
     command, name = (*_MERGE, "--local_dir", str(checkpoint)), f"merge-step_{at}"
     # A merged model gets its name when it is whole.
-    return Step("merge", name, command, _log(run, name), _model(run, at).is_dir, needed=True)
+    return Step(name, command, _log(run, name), {"merge": _model(run, at).is_dir}, needed=True)
 
 
-def _evaluate(study: Study, run: Run, evaluation: Evaluation, at: int) -> Step:
-    variant, name = run.variant, evaluation_name(evaluation.name, at)
+def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int) -> Step:
+    """One start of the model for what is missing of evaluations that share it."""
+    variant, name = run.variant, _start_name(study, evaluations[0], at)
     trained = variant.training is not None
     model, root = (str(_model(run, at)), run.folder.parent) if trained else ("embedded", run.folder)
-    place = [f"model={model}", f"data={city_folder(study, variant)}", f"output_root={root}", f"name={name}"]
-    command = (_VERB, "evaluate", *place, *evaluate_overrides(variant, evaluation, run.seed))
+    results = {each.name: _is_evaluated(study, run, each, at) for each in evaluations}
+    # What is there is not named again: the verb would refuse it where its own code was changed since.
+    asked = [each for each in evaluations if not results[each.name]()] or evaluations
+    place = [f"model={model}", f"data={city_folder(study, variant)}", f"output_root={root}"]
+    if len(asked) > 1:
+        place += [f"split=[{','.join(each.split for each in asked)}]", f"name={name}"]
+    else:
+        place += [f"split={asked[0].split}", f"name={evaluation_name(study, asked[0], at)}"]
+    command = (_VERB, "evaluate", *place, *evaluate_overrides(variant, asked[0], run.seed))
+    return Step(name, command, _log(run, name), results, needed=False)
 
-    def is_done() -> bool:
-        return find_evaluation(run, name) is not None
 
-    return Step(evaluation.name, name, command, _log(run, name), is_done, needed=False)
+def _is_evaluated(study: Study, run: Run, evaluation: Evaluation, at: int) -> Callable[[], bool]:
+    return lambda: find_evaluation(study, run, evaluation, at) is not None
 
 
 def _model(run: Run, at: int) -> Path:
