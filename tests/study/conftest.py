@@ -96,7 +96,9 @@ def write_checkpoint() -> Callable[[Path, int], None]:
 def write_evaluation() -> Callable[..., Path]:
     """Writes an evaluation's folder with the product's own classes, one IoU (0..1) a sample and stage."""
 
-    def write(folder: Path, ious: dict[str, Sequence[float]], data: str = "d", failed: int = 0) -> Path:
+    def write(
+        folder: Path, ious: dict[str, Sequence[float]], data: str = "d", failed: int = 0, places: Sequence[int] = ()
+    ) -> Path:
         identity = {
             "data": data,
             "segmenter": {"weights": "w"},
@@ -111,7 +113,10 @@ def write_evaluation() -> Callable[..., Path]:
                 stages = tuple(_stage(name, values[index]) for name, values in ious.items())
                 failure = "gone" if index < failed else None
                 box = MaskScore(0.1, 1, 10, 0, 1, 1)
-                row = SampleRow(f"{index:03d}", "Zoo", "name", (10, 10), 10, 1, box, failure, stages, 0.1, 0.0, index)
+                meant = places[index] if places else 1
+                row = SampleRow(
+                    f"{index:03d}", "Zoo", "name", (10, 10), 10, meant, box, failure, stages, 0.1, 0.0, index
+                )
                 results.append(row if failure is None else _without_stages(row))
             results.write("summary.json", json.dumps(_summary(results, list(ious))))
         return folder
@@ -140,12 +145,12 @@ def keep(study: Study, write_evaluation: Callable[..., Path]) -> Callable[..., N
     """Writes a run's evaluation after its last step (or another), and keeps its record."""
 
     def write(
-        variant: str, seed: int, evaluation: str, ious: dict[str, list[float]], data: str = "d", at: int | None = None
+        variant: str, seed: int, evaluation: str, ious: dict[str, list[float]], at: int | None = None, **more: object
     ) -> None:
         run = Figures(study, LAST).runs[variant, seed]
         place = run.folder / ("eval" if run.last_step else "model/eval")
         name = evaluation_name(study, study.evaluations[evaluation], run.last_step if at is None else at)
-        write_evaluation(place / name, ious, data=data)
+        write_evaluation(place / name, ious, **more)
         collect(study, [run])
 
     return write

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from verl_socio.study.figures import Difference, Figures, Spread, Verdict, verdict_of
@@ -67,6 +68,31 @@ def test_seeds_are_paired_and_a_start_without_chance_serves_them_all(study: Stud
     assert difference.sample_error == pytest.approx(5.0)
     masks = figures.difference(study.claims["second"].comparisons[0])
     assert list(masks.by_seed.values()) == pytest.approx([10.0, 0.0])
+
+
+def test_what_names_one_place_only_is_compared_on_the_questions_that_mean_one(
+    plan_values: dict, read_plan: Callable[[object], Study], keep: Write
+) -> None:
+    keep("start", 0, "test", {"answer": [0.2, 0.9, 0.4, 0.2]}, places=[1, 2, 1, 1])
+    for seed in (0, 1):
+        keep("trained", seed, "test", {"answer": [0.3, 0.1, 0.7, 0.2 + seed / 10]}, places=[1, 2, 1, 1])
+    plan_values["variants"]["trained"]["one_place"] = True
+    study = read_plan(plan_values)
+    difference = Figures(study, LAST).difference(study.claims["improves"].comparisons[0])
+    assert list(difference.by_seed.values()) == pytest.approx([40 / 3, 50 / 3])
+    assert difference.questions == 3
+    assert difference.sample_error == pytest.approx(np.std([10, 30, 5], ddof=1) / 3**0.5)
+
+
+def test_where_no_question_means_one_place_nothing_is_compared(
+    plan_values: dict, read_plan: Callable[[object], Study], keep: Write
+) -> None:
+    for name in ("start", "trained"):
+        keep(name, 0, "test", {"answer": [0.3]}, places=[2])
+    plan_values["variants"]["start"]["one_place"] = True
+    study = read_plan(plan_values)
+    difference = Figures(study, LAST).difference(study.claims["improves"].comparisons[0])
+    assert (difference.by_seed, difference.questions, difference.verdict) == ({}, None, Verdict.MISSING)
 
 
 def test_with_chance_each_seed_has_its_own_start(study: Study, keep: Write) -> None:

@@ -12,7 +12,7 @@ from verl_socio.study.page import baselines, page, render, sentence
 from verl_socio.study.plan import Comparison, Study
 from verl_socio.study.reading import load
 from verl_socio.study.records import collect, write_lines
-from verl_socio.train.settings import CONFIGS
+from verl_socio.train.settings import CONFIGS, shipped_recipe
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 TEMPLATE = CONFIGS / "study" / "results.md.jinja"
@@ -62,6 +62,40 @@ def test_the_fall_from_one_evaluation_to_another_is_shown(shipped: Study, keep: 
     assert lines(text, "gIoU less that of test |")
     (row,) = lines(text, "| trained | sampled | 1 of 2 |")
     assert row.endswith("| -10.0 |")
+
+
+def test_what_names_one_place_only_stands_beside_the_others_on_those_questions(shipped: Study, keep: Keep) -> None:
+    variants = {**shipped.variants, "start": replace(shipped.variants["start"], one_place=True)}
+    study = replace(shipped, variants=variants)
+    text = render(Figures(study, LAST))
+    assert lines(text, "What can name one place only (start) is compared on the questions that mean one place."), (
+        "of none"
+    )
+    assert lines(text, "| start | test | 0 of 1 | missing |", "| missing | missing |")
+    keep("start", 0, "test", {"answer": [0.2, 0.1, 0.4]}, places=[1, 2, 1])
+    keep("trained", 0, "test", {"answer": [0.5, 0.9, 0.5]}, places=[1, 2, 1])
+    text = render(Figures(study, LAST))
+    assert lines(text, "(start) is compared on the questions that mean one place (2 of 3 on test).")
+    assert lines(text, "| gIoU, one place | gIoU less that of test |")
+    (row,) = lines(text, "| start | test | 1 of 1 |")
+    assert row.endswith("| 0 | 30.0 |  |")
+    assert lines(text, "| trained | start | test | 1 of 2 | +20.0 |")
+    assert lines(text, "error 10.0, 2 questions that mean one place)")
+
+
+def test_the_shipped_plan_has_every_recipe_of_the_city_side_by_side() -> None:
+    study = load(CONFIGS / "study" / "city.yaml")
+    trained = [study.variants[name] for name in study.claims["recipes"].variants if study.variants[name].training]
+    named = {variant.name: word.removeprefix("recipe=") for variant in trained for word in variant.train}
+    recipes = {f"embedded/{path.stem}" for path in (CONFIGS / "recipe" / "embedded").glob("*.yaml")}
+    # The default of both trainings' configurations is the one that needs no word.
+    assert {variant.name for variant in trained} - set(named) == {"two_stage", "sft"}
+    assert {*named.values(), "embedded/socioreasoner"} == recipes
+    for variant in trained:
+        recipe = shipped_recipe(named.get(variant.name, "embedded/socioreasoner"))
+        assert variant.one_place is any(stage.grammar.single for stage in recipe.stages), variant.name
+        begun = study.variants[variant.begins_as]
+        assert (begun.training, begun.evaluate, begun.one_place) == (None, variant.train, variant.one_place)
 
 
 def test_a_single_seed_has_no_deviation_and_samples_that_failed_are_counted(

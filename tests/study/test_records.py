@@ -50,8 +50,22 @@ def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
     np.testing.assert_allclose(result.ious["refine"], [0.0, 0.333, 0.1], err_msg="the first sample failed")
     assert result.line("last").giou == pytest.approx((0.3333 + 0.1) / 3)
     assert result.line("first").giou == pytest.approx(0.25 / 3)
+    assert result.giou_of_one_place("last") == pytest.approx((0.333 + 0.1) / 3)
     assert read_result(study, run, "test", 2) is None
     assert read_result(study, run, "sampled", 4) is None
+
+
+def test_the_questions_that_mean_one_place_have_a_figure_of_their_own(
+    study: Study, run: Run, write_evaluation: Callable[..., Path]
+) -> None:
+    folder = run.folder / "eval" / "test-step_4-test"
+    write_evaluation(folder, {"localise": [0.2, 0.9, 0.4], "refine": [0.3, 1.0, 0.5]}, places=[1, 2, 1])
+    collect(study, [run])
+    result = read_result(study, run, "test", 4)
+    assert (result.giou_of_one_place("first"), result.giou_of_one_place("last")) == pytest.approx((0.3, 0.4))
+    write_evaluation(run.folder / "eval" / "test-step_2-test", {"localise": [0.2]}, places=[3])
+    collect(study, [run])
+    assert read_result(study, run, "test", 2).giou_of_one_place("last") is None, "and not 0"
 
 
 def test_what_is_not_finished_is_not_kept(study: Study, run: Run, write_evaluation: Callable[..., Path]) -> None:
@@ -104,7 +118,7 @@ def test_baselines_are_kept(study: Study) -> None:
     assert read_baseline(study, "true_boxes") == (line,)
 
 
-SOUND = {"failures": 0, "data": "d", "segmenter": "w", "code": "c", "iou": {"a": [1]}, "lines": [
+SOUND = {"failures": 0, "data": "d", "segmenter": "w", "code": "c", "iou": {"a": [1]}, "places": [1], "lines": [
     asdict(Line("all", name, 1, 0.1, 0.1, 0.1, None, 0)) for name in ("centre box", "a")
 ]}  # fmt: skip
 

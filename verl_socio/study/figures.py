@@ -60,12 +60,15 @@ class Difference:
         planned: How many seeds both variants have in the plan.
         by_seed: The difference of each seed that is there.
         sample_error: Standard error of the difference over the samples, seeds taken together; None without any.
+        questions: How many questions it is over: those that mean one place, where one of the two can name no more;
+            None: all.
     """
 
     comparison: Comparison
     planned: int
     by_seed: Mapping[int, float]
     sample_error: float | None
+    questions: int | None = None
 
     @property
     def spread(self) -> Spread:
@@ -156,6 +159,7 @@ class Figures:
         """
         of, against = self.study.variants[comparison.of], self.study.variants[comparison.against]
         planned = [seed for seed in of.seeds if seed in against.seeds]
+        one_place = of.one_place or against.one_place
         by_seed, by_sample = {}, []
         for seed in planned:
             one = self.result(of.name, seed, comparison.evaluation)
@@ -166,9 +170,15 @@ class Figures:
                     fix = "delete the older of the two evaluations and run the study again"
                     raise invalid(f"{of.name}, {comparison.evaluation}", f"seed {seed}", rule, fix)
                 line, other_line = one.line(comparison.mask), other.line(comparison.against_mask)
-                by_seed[seed] = 100 * (line.giou - other_line.giou)
-                by_sample.append(100 * (one.ious[line.name] - other.ious[other_line.name]))
-        return Difference(comparison, len(planned), by_seed, _error(by_sample))
+                differences = 100 * (one.ious[line.name] - other.ious[other_line.name])
+                if not one_place:
+                    by_seed[seed] = 100 * (line.giou - other_line.giou)
+                    by_sample.append(differences)
+                elif len(of_one := differences[one.places == 1]):
+                    by_seed[seed] = float(of_one.mean())
+                    by_sample.append(of_one)
+        questions = len(by_sample[0]) if one_place and by_sample else None
+        return Difference(comparison, len(planned), by_seed, _error(by_sample), questions)
 
     def center_box(self, city: str, evaluation: str) -> Line | None:
         """The centre box on a city's data; every result on them has the same."""

@@ -122,8 +122,25 @@ def show(figures: Figures, claim: Claim) -> Shown:
         _WORDS[verdict_of(claim, differences)],
         _reached(figures, claim),
         _compared(differences),
-        tuple(sentence(each) for each in differences),
+        (*_of_one_place(figures, claim), *(sentence(each) for each in differences)),
     )
+
+
+def _of_one_place(figures: Figures, claim: Claim) -> list[str]:
+    """Which variants of a claim can name one place only, and how many questions mean one."""
+    names = [name for name in claim.variants if figures.study.variants[name].one_place]
+    if not names:
+        return []
+    counts = []
+    for evaluation in claim.evaluations:
+        found = next((result for name in claim.variants for result in figures.results(name, evaluation)), None)
+        if found is not None:
+            counts.append(f"{(found.places == 1).sum()} of {len(found.places)} on {evaluation}")
+    told = f" ({', '.join(counts)})" if counts else ""
+    return [
+        f"All are asked all questions. What can name one place only ({', '.join(names)}) is compared on the questions "
+        f"that mean one place{told}."
+    ]
 
 
 def missing(figures: Figures) -> list[str]:
@@ -166,15 +183,26 @@ def _baseline_row(evaluation: str, name: str, line: Line | None) -> list[str]:
 def _reached(figures: Figures, claim: Claim) -> str:
     heads, rows = list(_HEADS), []
     evaluations = dict.fromkeys((*([claim.fall_from] if claim.fall_from else []), *claim.evaluations))
+    one_place = any(figures.study.variants[name].one_place for name in claim.variants)
+    if one_place:
+        heads.append("gIoU, one place")
     if claim.fall_from is not None:
         heads.append(f"gIoU less that of {claim.fall_from}")
     for name in claim.variants:
         for evaluation in evaluations:
             row = _reached_row(figures, name, evaluation)
+            if one_place:
+                row.append(_one_place(figures, name, evaluation))
             if claim.fall_from is not None:
                 row.append("" if evaluation == claim.fall_from else _fall(figures, name, evaluation, claim.fall_from))
             rows.append(row)
     return _table(heads, rows)
+
+
+def _one_place(figures: Figures, name: str, evaluation: str) -> str:
+    values = [each.giou_of_one_place("last") for each in figures.results(name, evaluation)]
+    known = tuple(value for value in values if value is not None)
+    return _percent(Spread(known)) if known else MISSING
 
 
 def _reached_row(figures: Figures, name: str, evaluation: str) -> list[str]:
@@ -229,7 +257,8 @@ def sentence(difference: Difference) -> str:
     text = (
         f"On {compared.evaluation}, the gIoU of {_side(compared.of, compared.mask)} is {abs(mean):.1f} points "
         f"{'above' if mean >= 0 else 'below'} that of {_side(compared.against, compared.against_mask)} "
-        f"({there} of {difference.planned} seeds, error {difference.error:.1f})"
+        f"({there} of {difference.planned} seeds, error {difference.error:.1f}"
+        f"{'' if difference.questions is None else f', {difference.questions} questions that mean one place'})"
     )
     if compared.at_least is None:
         return f"{text}."

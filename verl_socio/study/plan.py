@@ -99,6 +99,7 @@ class Variant:
         begins_as: The variant without a training that it begins as, for the curves.
         also_at: Steps before the last whose checkpoints are evaluated where an evaluation asks for it.
         first: Whether it is run before those that are not.
+        one_place: Whether its recipe can name one place only: it is compared on the questions that mean one.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Variant:
     begins_as: str | None = None
     also_at: tuple[int, ...] = ()
     first: bool = False
+    one_place: bool = False
 
 
 @dataclass(frozen=True)

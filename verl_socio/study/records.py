@@ -51,6 +51,7 @@ class Result:
         rests_on: Hashes of the samples and of the segmenter; two results can be compared where they are the same.
         code: Hash of the code that evaluated.
         ious: IoU of each sample by stage, 0..1, in order of the samples' ids; (samples,) float.
+        places: Connected regions of each sample's target of more than 10 pixels, in the same order; (samples,) int.
     """
 
     lines: tuple[Line, ...]
@@ -59,10 +60,16 @@ class Result:
     rests_on: tuple[str, str]
     code: str
     ious: Mapping[str, np.ndarray]
+    places: np.ndarray
 
     def line(self, mask: str) -> Line:
         """The figures of the "first" or the "last" stage."""
         return self.lines[0 if mask == "first" else -1]
+
+    def giou_of_one_place(self, mask: str) -> float | None:
+        """The gIoU over the questions that mean one place, 0..1; None where none does."""
+        of_one = self.ious[self.line(mask).name][self.places == 1]
+        return float(of_one.mean()) if len(of_one) else None
 
 
 def collect(study: Study, runs: Iterable[Run]) -> None:
@@ -108,11 +115,12 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
         ious = {name: np.array(parts, dtype=float) / _PARTS for name, parts in values["iou"].items()}
         center_box, *stages = lines
         rests_on = (str(values["data"]), str(values["segmenter"]))
-        result = Result(tuple(stages), center_box, int(values["failures"]), rests_on, str(values["code"]), ious)
+        places = np.array(values["places"], dtype=int)
+        result = Result(tuple(stages), center_box, int(values["failures"]), rests_on, str(values["code"]), ious, places)
         sound = stages and center_box.name == CENTER_BOX and list(ious) == [line.name for line in stages]
-        if not sound or any(each.shape != (center_box.samples,) for each in ious.values()):
+        if not sound or any(each.shape != (center_box.samples,) for each in (places, *ious.values())):
             raise ValueError("figures and samples do not fit")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable(path, error) from error
     return result
 
@@ -188,6 +196,7 @@ def _record(folder: Path) -> str:
         "versions": identity["versions"],
         "sampling": identity["sampling"],
         "iou": {name: [_parts(row, name) for row in rows] for name in stages},
+        "places": [row.target_instances for row in rows],
     }
     # A figure a line, but a list of samples in one.
     parts = (f'"{key}": {json.dumps(value)}' for key, value in record.items())
