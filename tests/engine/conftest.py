@@ -1,4 +1,4 @@
-"""Starts real trainings, as a user would, in a process of their own."""
+"""Starts real trainings, as a user would, in a process of their own, and puts what they made to use."""
 
 import json
 import os
@@ -7,8 +7,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from verl_socio.answer import Status, parse
+from verl_socio.data import load_samples
+from verl_socio.evaluate.launch import launch as evaluate
+from verl_socio.evaluate.rows import SampleRow, read_rows
+from verl_socio.infer.launch import Options, infer
+from verl_socio.recipes import Recipe
 
 FIGURE = Path(__file__).parents[1] / "fixtures" / "socioseg_figure"
 
@@ -72,3 +83,67 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         return Run(root / name, done.returncode, done.stdout)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def moved() -> Callable[[Path], set[str]]:
+    """Loads a merged model and names its parts that are no longer those of the shipped one."""
+
+    def differing(merged: Path) -> set[str]:
+        import torch
+        from transformers import AutoModelForImageTextToText
+
+        from verl_socio.embedded.qwen2_5_vl import shipped
+
+        before, after = (
+            AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).state_dict()
+            for folder in (shipped(), merged)
+        )
+        return {name.split(".")[1] for name in after if not torch.equal(before[name], after[name])}
+
+    return differing
+
+
+@pytest.fixture(scope="session")
+def put_to_use() -> Callable[[Path, Path], list[SampleRow]]:
+    """Evaluates a merged model on four samples of a city through vLLM, and asks it about one of its images.
+
+    What has to hold of any recipe is checked here: every sample has its answers, read by the recipe's own grammar.
+    """
+
+    def use(merged: Path, data: Path) -> list[SampleRow]:
+        run = merged.parents[1]
+        recipe = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(run / "config.yaml").recipe))
+        # What the verb sets for vLLM is not for the trainings of later tests.
+        with patch.dict(os.environ):
+            evaluate([f"model={merged}", f"data={data}", f"output_root={run.parent}", "max_samples=4", "name=used"])
+        rows = list(read_rows(run / "eval" / "used" / "results.jsonl"))
+        samples = load_samples(str(data), "test")
+        assert {row.id for row in rows} == {sample.id for sample in samples[:4]}
+        for row in rows:
+            assert row.failure is None
+            for stage, answered in zip(recipe.stages, row.stages, strict=True):
+                answer = parse(answered.text, stage.grammar)
+                assert (answered.name, answered.status) == (stage.name, answer.status)
+                assert len(answered.prompts) == len(answer.prompts)
+        assert any(row.stages[-1].status == Status.OK for row in rows), [row.stages[-1].text for row in rows]
+        found = _asked(merged, samples[0].satellite.uri, samples[0].map.uri, samples[0].question)
+        assert len(found["thinking"]) == len(recipe.stages)
+        return rows
+
+    return use
+
+
+def _asked(merged: Path, image: str, map_image: str, text: str) -> dict[str, object]:
+    """What the inference keeps of its answer about an image."""
+    run, size_wh = merged.parents[1], Image.open(image).size
+    overrides = (f"output_root={run.parent}",)
+    out = infer(Options(image, text, map_image, model=str(merged), task="segmentation", out=run / "asked",
+                        overrides=overrides))  # fmt: skip
+    found: dict[str, object] = json.loads((out / "sat_boxes.json").read_text(encoding="utf-8"))
+    assert (out / "sat_picture.png").is_file()
+    assert (out / "sat_mask.png").is_file() is (found["status"] != Status.UNPARSEABLE)
+    if found["status"] != Status.UNPARSEABLE:
+        mask = np.asarray(Image.open(out / "sat_mask.png"))
+        assert mask.shape == size_wh[::-1] and mask.any() == bool(found["objects"])
+    return found
