@@ -40,6 +40,7 @@ def test_two_replicas_train_an_adapter_with_a_recipe_of_ones_own(train: Callable
     run = train(
         "adapter",
         f"recipe={ROOT / 'docs' / 'examples' / 'checked' / 'checked.yaml'}",
+        "data.max_prompt_length=640",
         "trainer.n_gpus_per_node=2",
         "actor_rollout_ref.actor.use_kl_loss=true",
         "actor_rollout_ref.model.lora_rank=8",
@@ -56,7 +57,7 @@ def test_two_replicas_train_an_adapter_with_a_recipe_of_ones_own(train: Callable
 
 def test_a_run_without_weight_updates_is_stopped(train: Callable[..., Any]) -> None:
     """The comparison of log-probs finds that vLLM still has the old weights."""
-    run = train("stale", program=Path(__file__).with_name("train_without_updates.py"))
+    run = train("stale", "recipe=embedded/one_stage", program=Path(__file__).with_name("train_without_updates.py"))
     assert run.code == 1, run.output
     assert "log-probabilities correlate by" in run.output
     assert run.steps.keys() == {1}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from verl_socio.city import generate
 from verl_socio.data import load_samples
 from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.evaluate.settings import resolve as resolve_evaluation
@@ -17,6 +18,8 @@ from verl_socio.geometry import Frame
 from verl_socio.recipes import Recipe
 from verl_socio.rewards import TERMS
 from verl_socio.segment.box_segmenter import BoxSegmenter
+from verl_socio.train.checks import check
+from verl_socio.train.prepare import prepare
 from verl_socio.train.settings import ROOT, resolve
 
 
@@ -73,6 +76,16 @@ def test_settings_of_the_command_go_before_the_file() -> None:
 def test_training_and_evaluation_read_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLE.parent)
     assert built(resolve("embedded", ["recipe=checked.yaml"])) == built(resolve_evaluation(["recipe=checked.yaml"]))
+
+
+def test_the_docs_command_passes_every_check_before_the_start(tmp_path: Path) -> None:
+    generate(tmp_path / "city", samples=14, seed=1)
+    config = resolve("embedded", [f"recipe={EXAMPLE}", f"output_root={tmp_path}", f"data.train_files={tmp_path}/city"])
+    prepare(config)
+    check(config)
+    config.recipe.told_items = 8
+    with pytest.raises(ValueError, match=r"data\.max_prompt_length = 512: is too small: stage check of sample"):
+        check(config)
 
 
 def test_the_example_is_the_one_in_the_docs() -> None:
