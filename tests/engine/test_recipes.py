@@ -1,7 +1,7 @@
 """Each recipe from training to answers: trained by the real engine, merged, evaluated through vLLM, asked by infer.
 
-SocioReasoner goes this way in tests/end_to_end, supervised fine-tuning in test_supervised.py. A start of verl is most of
-the time: one_stage, which has SocioReasoner's terms and the other recipes' prompt, is trained in test_training.py alone.
+SocioReasoner goes this way in tests/end_to_end, supervised fine-tuning in test_supervised.py. Starting verl takes most
+of the time: one_stage, which has SocioReasoner's terms and the prompt of these, is trained in test_training.py alone.
 """
 
 import json
