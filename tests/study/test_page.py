@@ -68,14 +68,12 @@ def test_what_names_one_place_only_stands_beside_the_others_on_those_questions(s
     variants = {**shipped.variants, "start": replace(shipped.variants["start"], one_place=True)}
     study = replace(shipped, variants=variants)
     text = render(Figures(study, LAST))
-    assert lines(text, "What can name one place only (start) is compared on the questions that mean one place."), (
-        "of none"
-    )
+    assert lines(text, "What can name one place only (start) is", "whose target is one connected region."), "of none"
     assert lines(text, "| start | test | 0 of 1 | missing |", "| missing | missing |")
     keep("start", 0, "test", {"answer": [0.2, 0.1, 0.4]}, places=[1, 2, 1])
     keep("trained", 0, "test", {"answer": [0.5, 0.9, 0.5]}, places=[1, 2, 1])
     text = render(Figures(study, LAST))
-    assert lines(text, "(start) is compared on the questions that mean one place (2 of 3 on test).")
+    assert lines(text, "(start) is compared", "whose target is one connected region (2 of 3 on test).")
     assert lines(text, "| gIoU, one place | gIoU less that of test |")
     (row,) = lines(text, "| start | test | 1 of 1 |")
     assert row.endswith("| 0 | 30.0 |  |")

@@ -139,7 +139,7 @@ def _of_one_place(figures: Figures, claim: Claim) -> list[str]:
     told = f" ({', '.join(counts)})" if counts else ""
     return [
         f"All are asked all questions. What can name one place only ({', '.join(names)}) is compared on the questions "
-        f"that mean one place{told}."
+        f"that mean one place, whose target is one connected region{told}."
     ]
 
 
