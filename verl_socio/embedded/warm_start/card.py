@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from verl_socio.embedded.warm_start.evaluate import Figures
-from verl_socio.embedded.warm_start.settings import Settings, Taken
+from verl_socio.embedded.warm_start.settings import Phase, Settings, Taken
 
 _ROWS = {
     "localise_parsed": "stage 1: answers in exactly the asked form",
@@ -48,11 +48,7 @@ def table(figures: Mapping[str, Figures], questions: int) -> str:
 def card(command: str, run: Run, figures: Mapping[str, Figures], questions: int) -> str:
     """The card's text, Markdown."""
     settings = run.settings
-    steps = "; ".join(
-        f"{run.taken[phase.name].steps} steps of {phase.name}, each {phase.scenes} scenes with up to "
-        f"{phase.questions} questions and {phase.refinements} answers of stage 2"
-        for phase in settings.phases
-    )
+    steps = "; ".join(_told(phase, run.taken[phase.name].steps) for phase in settings.phases)
     seconds = sum(each.seconds for each in run.taken.values())
     rates = f"{settings.text_lr:g} for the text layers and {settings.vision_lr:g} for the vision blocks"
     return f"""# The embedded Qwen2.5-VL
@@ -66,11 +62,21 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
 - **Prompts and answers:** `configs/prompts/embedded_*.jinja` and the answer formats of
   `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and its parts.
 - **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
-- **Left to reinforcement learning:** it answers in the right form and finds most places by their signs, but hardly uses
-  the satellite image to tell how far they reach, and its sampled points often miss.
+- **Left to reinforcement learning:** it answers in the right form, finds most places by their signs on the map and
+  measures on the satellite image how far they reach, but not well: its boxes are off by some pixels, those of the
+  second stage are rarely kept to the pixel, and its sampled points often miss.
 
 {table(figures, questions)}
 
 Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off.
 Stage 2 follows on the model's own first answer, under masks drawn by chance from the cells in its boxes.
 """
+
+
+def _told(phase: Phase, steps: int) -> str:
+    told = f"{steps:,} steps of {phase.name}, each {phase.scenes} scenes"
+    if phase.questions:
+        told += f" with up to {phase.questions} questions"
+    if phase.refinements:
+        told += f" and {phase.refinements} answers of stage 2"
+    return told
