@@ -67,7 +67,7 @@ def test_a_recipe_trains_merges_evaluates_and_answers(
     assert len(rollouts) == QUESTIONS * ROLLOUTS
     for rollout in rollouts:
         paid = {key.removeprefix("reward/"): value for key, value in rollout.items() if key.startswith("reward/")}
-        assert set(paid) == {term.name for term in stage.reward.terms}
+        assert set(paid) == {term.term for term in stage.reward.terms}
         assert all(TERMS[key].low <= value <= TERMS[key].high for key, value in paid.items())
     merged = merge(run.folder)
     assert {"language_model", "visual"} <= moved(merged), "words and images were trained"
