@@ -102,9 +102,10 @@ def test_a_killed_run_goes_on_with_the_same_rows_and_learns(trained: tuple[Path,
     for step in range(1, STEPS + 1):
         lengths = [len(rows[index]["input_ids"]) for index in order[ROWS * (step - 1) : ROWS * step]]
         assert metrics[step]["train/global_tokens"] == sum(lengths), step
-    # Of the same rows each time.
-    before, after = (metrics[step]["val/loss"] for step in (1, STEPS))
-    assert 0 < after < 0.9 * before
+    # Other rows, but of the same few questions; what it has to learn is to answer without a thought.
+    before, after = (metrics[step]["train/loss"] for step in (1, STEPS))
+    assert 0 < after < 0.7 * before
+    assert all(metrics[step]["val/loss"] > 0 for step in range(1, STEPS + 1))
 
 
 @pytest.mark.slow
