@@ -98,6 +98,7 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(asked: Options, t
         ({"recipe": "no/such.yaml"}, r"^recipe = "),
         ({"text": "a <|image_pad|>"}, r"must not hold the model's control tokens"),
         ({"overrides": ("no_such=1",)}, r"no_such"),
+        ({"overrides": ("workers=2",)}, r"^workers = 2: must be 1"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(asked: Options, change: dict, match: str) -> None:

@@ -96,7 +96,10 @@ def _settings(options: Options) -> DictConfig:
     given = [f"model={options.model or EMBEDDED}"]
     if options.recipe is not None:
         given.append(f"recipe={options.recipe}")
-    return resolve([*given, *options.overrides])
+    config = resolve([*given, *options.overrides])
+    if config.workers != 1:
+        raise invalid("workers", config.workers, "must be 1: one engine answers", "leave it out")
+    return config
 
 
 def _shown(recipe: Recipe, asked: Sequence[Request]) -> Recipe:

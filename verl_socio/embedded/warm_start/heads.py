@@ -31,13 +31,13 @@ class Heads(nn.Module):
     """Read-outs of the visual tokens: of icons and dots on the map, of cells on the satellite.
 
     Those of the patches are linear. How far the cell around a spot reaches is told as a distribution over steps, as Li
-    et al. tell boxes (Generalized Focal Loss, 2020): 500 steps of it teach the vision blocks more than 1,500 of a
-    regression, which stays at a cell of ordinary size. A further one asks each token of the map for the words of its
-    icons by their similarity to the words' own embeddings, so that attention by similarity finds an icon from its word.
-    The others are read half-way through the text layers, where both images have met. They tell a token's row and
-    column: values in attention carry no positions, so a model that has not found them by itself can look but not tell
-    where it looks. And they tell where boxes end, at spots of the satellite those of the cell, where the map has an
-    icon those of its place: what an answer has to say is then there to be looked up.
+    et al. tell boxes (Generalized Focal Loss, 2020): a regression stays long at a cell of ordinary size. A further one
+    asks each token of the map for the words of its icons by their similarity to the words' own embeddings, so that
+    attention by similarity finds an icon from its word. The others are read half-way through the text layers, where
+    both images have met. They tell a token's row and column: values in attention carry no positions, so a model that
+    has not found them by itself can look but not tell where it looks. And they tell where boxes end, at spots of the
+    satellite those of the cell, where the map has an icon those of its place: what an answer has to say is then there
+    to be looked up.
 
     Args:
         width: Width of the visual tokens and of the text layers.

@@ -93,7 +93,7 @@ class Runner:
         return states, halfway[places[..., 0]].view_as(seen), self._look(batch, halfway, places[..., 0])
 
     def _look(self, batch: Batch, halfway: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """How little the first head of each group, half-way through, attends from questions to their icons' tokens.
+        """How little the first head of each group, half-way through, attends to the icons' tokens where it should.
 
         The first group shall look at the first image, the second at the second.
         """

@@ -47,7 +47,7 @@ class Settings:
         text_lr: Learning rate of the text layers.
         vision_lr: Learning rate of the vision blocks and of the throw-away heads.
         warm_up: Steps of linear rise at the beginning of each phase.
-        heads_weight: Weight of the throw-away heads.
+        heads_weight: Weight of the throw-away heads beside what is written; alone, in "sight", they have no other.
     """
 
     phases: tuple[Phase, ...] = (

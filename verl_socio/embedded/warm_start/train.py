@@ -126,7 +126,7 @@ def _train_phase(
         weight = settings.heads_weight * ((1.0 - step / phase.steps) if phase.fades else 1.0)
         batch = [_drawn(shots, next(order), rng) for _ in range(phase.scenes + phase.refinements)]
         if phase.name == "sight":
-            total, *parts = _look(runner, heads, batch)
+            total, *parts = _sight_step(runner, heads, batch)
         else:
             total, *parts = _step(runner, heads, maker, phase, batch, weight, rng)
         optimizer.zero_grad()
@@ -151,7 +151,7 @@ def _new_heads(model: Qwen2_5_VLForConditionalGeneration, maker: RowMaker, shot:
         return Heads(model.config.text_config.hidden_size, (height, width), words)
 
 
-def _look(
+def _sight_step(
     runner: Runner, heads: Heads, batch: Sequence[Shot]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The loss of one batch that is seen and not read; no digits and no words are told."""
