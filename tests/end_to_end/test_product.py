@@ -101,12 +101,13 @@ def test_a_killed_run_goes_on_with_the_same_data_order(trained: Path, killed_at:
     from verl.trainer.ppo.utils import create_rl_sampler
 
     from verl_socio.data import load_samples
+    from verl_socio.train.prepare import embedded_city
     from verl_socio.train.settings import resolve
 
     seen = questions_of_steps(trained)
     # The step that the kill followed may have been saved and not yet written down.
     assert {1, STEPS - 1, STEPS} <= seen.keys() <= set(range(1, STEPS + 1))
-    samples = load_samples(str(trained.parent / ".embedded" / "city"), "train")
+    samples = load_samples(str(embedded_city(trained.parent)), "train")
     order = [samples[index].id for index in create_rl_sampler(resolve("embedded", ["run=product"]).data, samples)]
     assert seen == {step: set(order[4 * step - 4 : 4 * step]) for step in seen}
 

@@ -34,12 +34,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_embedded_stands_for_a_model_and_a_city_that_can_be_used(config: DictConfig, tmp_path: Path) -> None:
     prepare(config)
     assert config.actor_rollout_ref.model.path == str(tmp_path / ".embedded" / "qwen2_5_vl")
-    assert config.data.train_files == config.data.val_files == str(tmp_path / ".embedded" / "city")
+    assert config.data.train_files == config.data.val_files == str(tmp_path / ".embedded" / "city_12_0")
     assert ChatModel.load(config.actor_rollout_ref.model.path).model_type == "qwen2_5_vl"
     assert validate(config.data.train_files) == []
     for split in (config.data.train_split, config.data.val_split, "test"):
         assert load_samples(config.data.train_files, split)
-    assert sorted(path.name for path in (tmp_path / ".embedded").iterdir()) == ["city", "qwen2_5_vl"]
+    assert sorted(path.name for path in (tmp_path / ".embedded").iterdir()) == ["city_12_0", "qwen2_5_vl"]
 
 
 @pytest.mark.usefixtures("small")
@@ -52,6 +52,9 @@ def test_what_is_there_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("verl_socio.city.generate", never)
     monkeypatch.setattr("verl_socio.embedded.qwen2_5_vl.build", never)
     assert embedded_city(tmp_path) == city
+    monkeypatch.setattr(module, "CITY_SAMPLES", 13)
+    with pytest.raises(AssertionError, match="made again"):
+        embedded_city(tmp_path)
     assert embedded_model(tmp_path) == model
 
 
@@ -66,7 +69,7 @@ def test_a_stop_in_the_middle_leaves_nothing_half_made(tmp_path: Path, monkeypat
         interrupted.setattr("verl_socio.city.generate", stopped)
         with pytest.raises(KeyboardInterrupt):
             embedded_city(tmp_path)
-    assert not (tmp_path / ".embedded" / "city").exists()
+    assert not (tmp_path / ".embedded" / "city_12_0").exists()
     city = embedded_city(tmp_path)
     assert validate(str(city)) == []
     assert not (city / "half").exists()

@@ -38,7 +38,9 @@ def embedded_city(output_root: Path) -> Path:
     """The folder of the generated city."""
     from verl_socio.city import generate
 
-    return _once(output_root / FOLDER / "city", lambda folder: generate(folder, samples=CITY_SAMPLES, seed=CITY_SEED))
+    # Named for its numbers: a city of others, left by an earlier state of the project, is not taken for this one.
+    name = f"city_{CITY_SAMPLES}_{CITY_SEED}"
+    return _once(output_root / FOLDER / name, lambda folder: generate(folder, samples=CITY_SAMPLES, seed=CITY_SEED))
 
 
 def _once(folder: Path, make: Callable[[Path], object]) -> Path:
