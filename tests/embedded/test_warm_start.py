@@ -1,6 +1,7 @@
 """The warm start: rows that share images compute what single questions would, and what ships was made this way."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,16 @@ from PIL import Image
 
 from verl_socio.answer import Status, parse
 from verl_socio.chat import ChatModel
+from verl_socio.city.catalog import PLACE_FUNCTIONS
 from verl_socio.embedded import qwen2_5_vl
-from verl_socio.embedded.warm_start import folder
+from verl_socio.embedded.warm_start import folder, texts
 from verl_socio.embedded.warm_start import heads as heads_module
 from verl_socio.embedded.warm_start.batch import collate
 from verl_socio.embedded.warm_start.evaluate import measure
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
 from verl_socio.embedded.warm_start.heads import Heads, words_of
 from verl_socio.embedded.warm_start.network import Runner
-from verl_socio.embedded.warm_start.rows import Row, RowMaker
+from verl_socio.embedded.warm_start.rows import COPYING_HEAD, MAP_HEAD, SATELLITE_HEAD, Row, RowMaker
 from verl_socio.embedded.warm_start.scenes import Shot, shoot_all
 from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings
 from verl_socio.embedded.warm_start.silence import placeholders, silence
@@ -111,7 +113,9 @@ def test_a_mirrored_scene_is_the_same_scene_mirrored(shots: list[Shot]) -> None:
         assert np.array_equal(mirrored.map_hw3[:, ::-1], shot.map_hw3)
         assert np.array_equal(mirrored.cells_hw[:, ::-1], shot.cells_hw)
         for spot, other in zip(shot.spots, mirrored.spots, strict=True):
-            assert np.array_equal(spot.cells, other.cells)
+            cell_at = dict(zip(map(tuple, (spot.marks_xy * [-1, 1] + [139, 0]).tolist()), spot.cells, strict=True))
+            assert [cell_at[x, y] for x, y in other.marks_xy.tolist()] == other.cells.tolist()
+            assert other.cells[0] == spot.cells[0] and (np.diff(other.marks_xy[1:, 0]) >= 0).all()
             rows, columns = np.nonzero(np.isin(mirrored.cells_hw, other.cells))
             x1, y1, x2, y2 = other.box_xyxy
             assert x1 <= columns.min() and columns.max() < x2 and y1 <= rows.min() and rows.max() < y2
@@ -119,6 +123,67 @@ def test_a_mirrored_scene_is_the_same_scene_mirrored(shots: list[Shot]) -> None:
         for spot, other in zip(shot.spots, again.spots, strict=True):
             for field in dataclasses.fields(spot):
                 assert np.array_equal(getattr(spot, field.name), getattr(other, field.name))
+
+
+def test_each_end_of_a_box_is_looked_for_at_the_part_that_reaches_it(shots: list[Shot]) -> None:
+    several = 0
+    for shot in [*shots, *(shot.mirrored() for shot in shots)]:
+        for spot in shot.spots:
+            pixels = [np.argwhere(shot.cells_hw == cell)[:, ::-1] for cell in spot.cells]
+            lows, highs = (np.stack([end(part, axis=0) for part in pixels]) for end in (np.min, np.max))
+            marks = [tuple(xy) for xy in spot.marks_xy.tolist()]
+            left, upper, right, lower = (marks.index(tuple(xy)) for xy in spot.ends_xy.tolist())
+            assert lows[left, 0] == lows[:, 0].min() and lows[upper, 1] == lows[:, 1].min()
+            assert highs[right, 0] == highs[:, 0].max() and highs[lower, 1] == highs[:, 1].max()
+            several += len({left, upper, right, lower}) > 1
+    assert several > 3
+
+
+def test_while_a_pair_of_numbers_is_written_its_place_is_looked_at(fresh: Loaded, shots: list[Shot]) -> None:
+    chat = fresh[1]
+    maker = RowMaker(chat, RECIPE, SINGLE)
+    pair = re.compile(r"(?:at|and) (\d+), (\d+)")
+    image_token = chat.tokenizer.convert_tokens_to_ids(chat.processor.image_token)
+    for row in all_rows(maker, shots)[1:]:
+        for (ids, weights), looks in zip(row.tails, row.looks, strict=True):
+            begin = int(np.flatnonzero(weights)[0])
+            starts = np.cumsum([0, *(len(chat.tokenizer.decode([token])) for token in ids[begin:])])
+            found = list(pair.finditer(chat.tokenizer.decode(ids[begin:])))
+            assert found
+            for match in found:
+                x, y = map(int, match.groups())
+                tokens = [begin + index for index, at in enumerate(starts) if match.start(1) <= at < match.end()]
+                found_at = {(place + 1 - len(row.prefix), head): target for place, head, target in looks}
+                for token in tokens:
+                    for head, image in ((MAP_HEAD, 0), (SATELLITE_HEAD, 1)):
+                        shown = found_at[token, head]
+                        before = [place for place in range(shown) if row.prefix[place] == image_token]
+                        assert row.prefix[shown] == image_token and len(before) == 25 * image + y // 28 * 5 + x // 28
+
+
+def test_what_is_copied_is_read_where_it_stands(fresh: Loaded, shots: list[Shot]) -> None:
+    chat = fresh[1]
+    rows = all_rows(RowMaker(chat, RECIPE, SINGLE), shots)
+    copied = 0
+    for row in rows:
+        for (ids, _), looks in zip(row.tails, row.looks, strict=True):
+            whole = [*row.prefix, *ids]
+            copies = [(place, target) for place, head, target in looks if head == COPYING_HEAD]
+            assert all(whole[place + 1] == whole[target] for place, target in copies)
+            assert all(target < place for place, target in copies)
+            copied += len(copies)
+    assert copied > 30
+
+
+def test_the_thought_names_the_colour_and_every_dot_of_it(shots: list[Shot]) -> None:
+    for spot in (spot for shot in shots for spot in shot.spots):
+        said = texts.marks([spot]).text
+        first, second = said.splitlines()
+        assert first == "sign at {}, {}".format(*spot.marks_xy[0])
+        told = [tuple(map(int, pair)) for pair in re.findall(r"(\d+), (\d+)", second)]
+        assert told == [tuple(xy) for xy in spot.marks_xy[1:].tolist()]
+        assert second.startswith(f"{PLACE_FUNCTIONS[spot.look[0]].word} dots ")
+        assert second.endswith("none") == (not told)
 
 
 def test_heads_on_the_tokens_themselves_can_be_learnt(fresh: Loaded, shots: list[Shot]) -> None:

@@ -24,7 +24,7 @@ class Batch:
         sources: (targets,) flat places of the tokens that predict.
         targets: (targets,) what they predict.
         weights: (targets,) loss weights.
-        looks: (looks, 3) row, place of a token that shall look at an icon, and the visual token of that icon.
+        looks: (looks, 4) row, place of a token that shall look at another one, the head that looks, the other's place.
     """
 
     images: torch.Tensor
@@ -51,7 +51,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
     mask = np.zeros((len(rows), 1, length, length), dtype=bool)
     mask[:, 0, np.arange(length), np.arange(length)] = True
     sources, targets, weights = [], [], []
-    looks: list[tuple[int, int, int]] = []
+    looks: list[tuple[int, ...]] = []
     for number, row in enumerate(rows):
         start = shared = len(row.prefix)
         ids_all[number, :shared] = row.prefix
@@ -59,8 +59,10 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
         follow = int(positions[:, number, :shared].max()) + 1
         mask[number, 0, :shared, :shared] = np.tri(shared, dtype=bool)
         starts = np.cumsum([start, *(len(tail) for tail, _ in row.tails)]).tolist()
-        for begin, (places, token) in zip(starts, row.looks, strict=False):
-            looks += [(number, begin + place, token) for place in places]
+        for begin, found in zip(starts, row.looks, strict=False):
+            alone = np.array(found).reshape(-1, 3)
+            alone[:, ::2] += np.where(alone[:, ::2] < shared, 0, begin - shared)
+            looks += [(number, *look) for look in alone.tolist()]
         for tail, tail_weights in row.tails:
             end = start + len(tail)
             ids_all[number, start:end] = tail
@@ -80,7 +82,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
         sources=torch.from_numpy(np.concatenate(sources)),
         targets=torch.from_numpy(np.concatenate(targets)),
         weights=torch.from_numpy(np.concatenate(weights)).float(),
-        looks=torch.tensor(looks).view(-1, 3),
+        looks=torch.tensor(looks).view(-1, 4),
     )
 
 

@@ -78,8 +78,8 @@ class Runner:
 
         Returns:
             Last hidden states (targets, text width) where something is predicted; what the images' tokens have become
-            half-way through the layers (images, tokens, text width); and the mean loss, in nats, of attention on the
-            icons.
+            half-way through the layers (images, tokens, text width); and the mean loss, in nats, of attention on what
+            is to be looked at.
         """
         language = self.model.model.language_model
         embedded = language.embed_tokens(batch.ids)
@@ -90,13 +90,10 @@ class Runner:
         )
         states = result.last_hidden_state.flatten(0, 1)[batch.sources]
         halfway = result.hidden_states[len(language.layers) // 2]
-        return states, halfway[places[..., 0]].view_as(seen), self._look(batch, halfway, places[..., 0])
+        return states, halfway[places[..., 0]].view_as(seen), self._look(batch, halfway)
 
-    def _look(self, batch: Batch, halfway: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """How little the first head of each group, half-way through, attends to the icons' tokens where it should.
-
-        The first group shall look at the first image, the second at the second.
-        """
+    def _look(self, batch: Batch, halfway: torch.Tensor) -> torch.Tensor:
+        """How little heads of the middle layer attend to the tokens where they should."""
         if not len(batch.looks):
             return torch.zeros(())
         language = self.model.model.language_model
@@ -110,14 +107,11 @@ class Runner:
         angles = language.rotary_emb(hidden, batch.positions)
         sections = language.config.rope_parameters["mrope_section"]
         query, key = apply_multimodal_rotary_pos_emb(query, key, *angles, sections)
-        rows, asking, tokens = batch.looks.unbind(1)
-        scores = query[:, :: attention.num_key_value_groups] @ key.transpose(2, 3) * attention.scaling
-        scores = scores[rows, :, asking].masked_fill(~batch.mask[rows, 0, asking].unsqueeze(1), -torch.inf)
-        scores = scores.log_softmax(dim=-1)  # (looks, groups, length)
-        spots = places.nonzero()[:, 1].view(len(places), -1)[rows]  # (looks, tokens of both images)
-        count = spots.shape[1] // 2
-        wanted = torch.stack([spots.gather(1, tokens[:, None] + shift) for shift in (0, count)], dim=1)
-        return -scores[:, :2].gather(2, wanted).mean()
+        key = key.repeat_interleave(attention.num_key_value_groups, dim=1)
+        rows, asking, heads, wanted = batch.looks.unbind(1)
+        scores = (query @ key.transpose(2, 3) * attention.scaling)[rows, heads, asking]  # (looks, length)
+        scores = scores.masked_fill(~batch.mask[rows, 0, asking], -torch.inf)
+        return functional.cross_entropy(scores, wanted)
 
 
 def tie_queries_to_keys(model: Qwen2_5_VLForConditionalGeneration) -> None:

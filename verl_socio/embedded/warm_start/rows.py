@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -13,7 +13,8 @@ from verl_socio.answer import describe
 from verl_socio.chat import ChatModel
 from verl_socio.embedded.warm_start import texts
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
-from verl_socio.embedded.warm_start.scenes import Shot
+from verl_socio.embedded.warm_start.scenes import Shot, Spot
+from verl_socio.embedded.warm_start.texts import Copy, Said
 from verl_socio.episode import Turn
 from verl_socio.recipes import Recipe, Stage
 from verl_socio.render import draw_feedback
@@ -21,6 +22,9 @@ from verl_socio.render import draw_feedback
 UNIT_WEIGHT = 0.25
 TEXT_WEIGHT = 0.5
 MOST_PLACES = 3
+# The heads of the middle layer that shall look at the map's tokens, at the satellite's and at what is to be copied. The
+# first two read keys of their own.
+MAP_HEAD, SATELLITE_HEAD, COPYING_HEAD = 0, 2, 3
 # How many points the second stage is asked for, drawn evenly from these.
 POINTS = (1, 2, 2, 3)
 
@@ -34,14 +38,28 @@ class Row:
         prefix: Token ids that all questions share; the images' placeholders are among them.
         tails: For each question the ids of what follows, and as many loss weights; 0 for what is not learnt. With
             several questions the first token of each is not learnt.
-        looks: For each caption the places, counted from the tail's first token, of its question's last token and of
-            those before its box's digits, and the visual token that the icon is in; empty for rows of answers.
+        looks: For each question the tokens that shall look at another one: its place, the head of attention that looks,
+            and the other's place, as if the tail followed directly on the prefix.
     """
 
     images: tuple[np.ndarray, ...]
     prefix: tuple[int, ...]
     tails: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
-    looks: tuple[tuple[tuple[int, ...], int], ...] = ()
+    looks: tuple[tuple[tuple[int, int, int], ...], ...]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A text, its token ids, and for each the character that it begins with; images' placeholders are expanded."""
+
+    text: str
+    ids: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    def __add__(self, other: _Encoded) -> _Encoded:
+        """The one, then the other."""
+        moved = (len(self.text) + start for start in other.starts)
+        return _Encoded(self.text + other.text, (*self.ids, *other.ids), (*self.starts, *moved))
 
 
 class RowMaker:
@@ -57,31 +75,21 @@ class RowMaker:
         self.chat = chat
         self.recipe = recipe
         self.single = single
+        self._image_token = chat.tokenizer.convert_tokens_to_ids(chat.processor.image_token)
         self._digits = {chat.tokenizer.convert_tokens_to_ids(str(digit)) for digit in range(10)}
 
     def captions(self, shot: Shot, with_boxes: bool, most: int, rng: np.random.Generator) -> Row:
         """Questions, each followed at once by the marks of its place, and by the box where asked for."""
-        grammar = self.recipe.stages[0].grammar
         asked = [(text, places) for text, places in shot.questions().items() if len(places) == 1]
-        pairs, tokens = [], []
-        columns = shot.cells_hw.shape[1] // self.chat.grid.factor
+        pairs = []
         for text, (place,) in _some(asked, most, rng):
-            spot = shot.spots[place]
+            spots = [shot.spots[place]]
+            said = texts.sign(spots[0])
             if with_boxes:
-                said = f" {texts.marks([spot])}{describe(texts.boxes(spot.box_xyxy[None]), grammar)}"
-            else:
-                said = "{}, {}".format(*spot.marks_xy[0])
+                said = texts.marks(spots) + self._boxes(spots)
             pairs.append((text, said))
-            column, row = (spot.marks_xy[0] // self.chat.grid.factor).tolist()
-            tokens.append(row * columns + column)
         images = self._images(shot, 0)
-        bare = self._text(images, "?")
-        made = self._row(images, bare.split("?")[0], pairs)
-        looks = []
-        for (ids, weights), token in zip(made.tails, tokens, strict=True):
-            told = [np.flatnonzero(weights)[0], *np.flatnonzero(self._in_boxes(ids))]
-            looks.append((tuple(int(place) - 1 for place in told), token))
-        return replace(made, looks=tuple(looks))
+        return self._row(images, self._text(images, "?").split("?")[0], pairs)
 
     def localise(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
         """Questions and answers of the first stage."""
@@ -112,6 +120,10 @@ class RowMaker:
         cut = [(prompt[len(head) :], said) for prompt, said in pairs]
         return self._repeating(self._row(images, head, cut), repeat_weight)
 
+    def _boxes(self, spots: Sequence[Spot]) -> Said:
+        boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
+        return texts.measured(texts.boxes(boxes_xyxy), spots, self.recipe.stages[0].grammar)
+
     def _answers(self, shot: Shot, stage: Stage, most: int, rng: np.random.Generator) -> Row:
         images = self._images(shot, 0)
         asked = self._asked(shot, most, rng)
@@ -124,11 +136,12 @@ class RowMaker:
         for prompt, (_, places) in zip(prompts, asked, strict=True):
             spots = [shot.spots[place] for place in places]
             boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
-            said = texts.boxes(boxes_xyxy)
+            given = texts.boxes(boxes_xyxy)
             if "points" in stage.segment_with:
                 points_xy = points_for(boxes_xyxy, spots, nothing_hw, shot.cells_hw, stage.points)
-                said = texts.pointed(boxes_xyxy, points_xy)
-            pairs.append((prompt[len(head) :], texts.reply(texts.marks(spots), describe(said, stage.grammar))))
+                given = texts.pointed(boxes_xyxy, points_xy)
+            answer = texts.measured(given, spots, stage.grammar)
+            pairs.append((prompt[len(head) :], texts.reply(texts.marks(spots), answer)))
         return self._row(images, head, pairs)
 
     def _refined(
@@ -140,7 +153,7 @@ class RowMaker:
         mask_hw: np.ndarray,
         images: Sequence[Image.Image],
         rng: np.random.Generator,
-    ) -> tuple[str, str]:
+    ) -> tuple[str, Said]:
         """A prompt of the second stage and its answer."""
         first, second = self.recipe.stages
         stage = self._with_points(second, rng)
@@ -148,7 +161,7 @@ class RowMaker:
         told = describe(texts.boxes(boxes_xyxy), first.grammar)
         prompt = self._text(images, stage.ask(question=text, previous=told, size_wh=images[0].size))
         points_xy = points_for(boxes_xyxy, spots, mask_hw, shot.cells_hw, stage.points)
-        answer = describe(texts.pointed(boxes_xyxy, points_xy), stage.grammar)
+        answer = texts.repeated(texts.pointed(boxes_xyxy, points_xy), stage.grammar, told, prompt)
         return prompt, texts.reply(texts.marks(spots), answer)
 
     def _repeating(self, row: Row, weight: float) -> Row:
@@ -174,21 +187,42 @@ class RowMaker:
     def _text(self, images: Sequence[Image.Image], words: str) -> str:
         return self.chat.text_of(Turn(0, tuple(images), words))
 
-    def _row(self, images: Sequence[Image.Image], head: str, pairs: Sequence[tuple[str, str]]) -> Row:
-        tails = []
+    def _row(self, images: Sequence[Image.Image], head: str, pairs: Sequence[tuple[str, Said]]) -> Row:
+        shared = self._encoded(head, images)
+        tails, looks = [], []
         for asked, said in pairs:
-            given, learnt = self._ids(asked, images), self._ids(said, images)
-            tails.append(((*given, *learnt), (*[0.0] * len(given), *self._weights(learnt))))
+            given, learnt = self._encoded(asked, images), self._encoded(said.text, images)
+            tails.append(((*given.ids, *learnt.ids), (*[0.0] * len(given.ids), *self._weights(learnt.ids))))
+            looks.append(tuple(self._looks(said, shared + given, learnt, images[0].width)))
         arrays = tuple(np.asarray(image) for image in images)
-        return Row(arrays, tuple(self._ids(head, images)), tuple(tails))
+        return Row(arrays, shared.ids, tuple(tails), tuple(looks))
 
-    def _ids(self, text: str, images: Sequence[Image.Image]) -> list[int]:
-        token = self.chat.processor.image_token
-        if token in text:
-            parts = text.split(token)
-            repeats = [token * self.chat.grid.num_tokens(image.size) for image in images]
-            text = "".join(part + repeat for part, repeat in zip(parts, [*repeats, ""], strict=True))
-        return list(self.chat.tokenizer(text)["input_ids"])
+    def _looks(self, said: Said, prompt: _Encoded, learnt: _Encoded, width: int) -> Iterator[tuple[int, int, int]]:
+        shown = [place for place, token in enumerate(prompt.ids) if token == self._image_token]
+        factor = self.chat.grid.factor
+        for look in said.looks:
+            for index, start in enumerate(learnt.starts):
+                if not look.start <= start < look.stop:
+                    continue
+                asking = len(prompt.ids) + index - 1
+                if isinstance(look, Copy):
+                    yield asking, COPYING_HEAD, prompt.starts.index(look.source + start - look.start)
+                else:
+                    x, y = look.xy
+                    token = y // factor * (width // factor) + x // factor
+                    yield asking, MAP_HEAD, shown[token]
+                    yield asking, SATELLITE_HEAD, shown[len(shown) // 2 + token]
+
+    def _encoded(self, text: str, images: Sequence[Image.Image]) -> _Encoded:
+        placeholder = self.chat.processor.image_token
+        found = _Encoded("", (), ())
+        for number, part in enumerate(text.split(placeholder)):
+            if number:
+                count = self.chat.grid.num_tokens(images[number - 1].size)
+                found += _Encoded(placeholder, (self._image_token,) * count, (0,) * count)
+            pieces = self.chat.tokenizer(part, return_offsets_mapping=True)
+            found += _Encoded(part, tuple(pieces["input_ids"]), tuple(start for start, _ in pieces["offset_mapping"]))
+        return found
 
     def _in_boxes(self, ids: Sequence[int]) -> list[bool]:
         """Which tokens are digits of boxes."""

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from verl_socio.city import Scene, draw_sample
 from verl_socio.city.catalog import KINDS, MARKERS, PLACE_FUNCTIONS
@@ -24,8 +25,9 @@ class Spot:
         texts: The questions that mean it: its name, its class, its function.
         look: Indices of its function, kind and marker in the catalogue: the colours and the shape of its icon.
         box_xyxy: (4,) half-open box of its mask.
-        marks_xy: (P, 2) the icon, then the dots: one mark in each of its parts.
+        marks_xy: (P, 2) the icon, then the dots from left to right: one mark in each of its parts.
         cells: (P,) numbers in `Shot.cells_hw` of its parts, in the order of the marks.
+        ends_xy: (4, 2) for each end of the box the mark of the part that reaches it.
     """
 
     texts: tuple[str, str, str]
@@ -33,6 +35,7 @@ class Spot:
     box_xyxy: np.ndarray
     marks_xy: np.ndarray
     cells: np.ndarray
+    ends_xy: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,12 @@ class Shot:
         for spot in self.spots:
             x1, y1, x2, y2 = spot.box_xyxy
             box_xyxy = np.array([width - x2, y1, width - x1, y2])
-            marks_xy = np.stack([width - 1 - spot.marks_xy[:, 0], spot.marks_xy[:, 1]], axis=1)
-            spots.append(replace(spot, box_xyxy=box_xyxy, marks_xy=marks_xy))
+            mirror = np.array([width - 1, 0]), np.array([-1, 1])
+            marks_xy, ends_xy = (mirror[0] + mirror[1] * xy for xy in (spot.marks_xy, spot.ends_xy[[2, 1, 0, 3]]))
+            order = _left_to_right(marks_xy)
+            spots.append(
+                replace(spot, box_xyxy=box_xyxy, marks_xy=marks_xy[order], cells=spot.cells[order], ends_xy=ends_xy)
+            )
         flipped = (picture[:, ::-1] for picture in (self.map_hw3, self.satellite_hw3, self.cells_hw))
         map_hw3, satellite_hw3, cells_hw = flipped
         return Shot(map_hw3, satellite_hw3, cells_hw, tuple(spots), self.asked)
@@ -109,7 +116,13 @@ def _spot(scene: Scene, number: int, cells_hw: np.ndarray) -> Spot:
     first = 1 + sum(len(other.plot.parts) for other in scene.places[:number])
     marks_xy = np.clip(np.rint([sign.icon_xy, *sign.dots_xy]).astype(int), 0, np.array(scene.size_wh) - 1)
     parts = range(first, first + len(place.plot.parts))
-    cells = [_nearest_cell(cells_hw, xy, parts) for xy in marks_xy]
+    marks_xy = marks_xy[_left_to_right(marks_xy)]
+    cells = np.array([_nearest_cell(cells_hw, xy, parts) for xy in marks_xy])
+    windows = ndimage.find_objects(cells_hw)
+    starts_yx, stops_yx = (
+        np.array([[getattr(side, end) for side in windows[cell - 1]] for cell in cells]) for end in ("start", "stop")
+    )
+    reached = [*starts_yx.argmin(axis=0)[::-1], *stops_yx.argmax(axis=0)[::-1]]
     return Spot(
         texts=(sign.name, sign.place_class.name, sign.place_class.function.name),
         look=(
@@ -119,8 +132,14 @@ def _spot(scene: Scene, number: int, cells_hw: np.ndarray) -> Spot:
         ),
         box_xyxy=box_xyxy,
         marks_xy=marks_xy,
-        cells=np.array(cells),
+        cells=cells,
+        ends_xy=marks_xy[reached],
     )
+
+
+def _left_to_right(marks_xy: np.ndarray) -> list[int]:
+    """The order of marks in which the icon comes first, then the dots by x."""
+    return [0, *(1 + np.lexsort(marks_xy[1:, ::-1].T)).tolist()]
 
 
 def _nearest_cell(cells_hw: np.ndarray, xy: np.ndarray, choices: Sequence[int]) -> int:

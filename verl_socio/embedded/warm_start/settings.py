@@ -53,7 +53,7 @@ class Settings:
     phases: tuple[Phase, ...] = (
         Phase("sight", 3000, None, scenes=16, fall=1000),
         Phase("marks", 1500, 0.45, 16),
-        Phase("boxes", 2400, 0.45, 8),
+        Phase("boxes", 2400, 0.35, 8),
         Phase("answers", 1200, None, 5, refinements=6, fall=400, fades=True, repeat_weight=1.0),
     )
     text_lr: float = 1e-3

@@ -2,17 +2,66 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from verl_socio.answer import Prompt, describe
+from verl_socio.answer import Grammar, Prompt, describe
 from verl_socio.city.catalog import CLASSES, KINDS, MARKERS, PLACE_FUNCTIONS
 from verl_socio.embedded.tokenizer import TURN_END
 from verl_socio.embedded.warm_start.scenes import Spot
 from verl_socio.recipes import Recipe
 
+# A number that is not part of a key such as "bbox_2d".
+_NUMBER = re.compile(r"(?<![a-z_])\d+")
+
 _SYSTEM = "system\nYou are a helpful assistant.\nuser\nassistant"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where to look while some characters are written: at a pixel of both images.
+
+    Attributes:
+        start: First character.
+        stop: The character after the last.
+        xy: The pixel.
+    """
+
+    start: int
+    stop: int
+    xy: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Where some characters are copied from.
+
+    Attributes:
+        start: First character.
+        stop: The character after the last.
+        source: Where the first one stands in the prompt.
+    """
+
+    start: int
+    stop: int
+    source: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the model shall write, and where it shall look meanwhile."""
+
+    text: str
+    looks: tuple[Look | Copy, ...] = ()
+
+    def __add__(self, other: Said) -> Said:
+        """The one, then the other."""
+        shift = len(self.text)
+        moved = (replace(look, start=look.start + shift, stop=look.stop + shift) for look in other.looks)
+        return Said(self.text + other.text, (*self.looks, *moved))
 
 
 def corpus(recipes: Sequence[Recipe]) -> str:
@@ -27,24 +76,39 @@ def corpus(recipes: Sequence[Recipe]) -> str:
     box = Prompt((12, 34, 56, 78))
     pointed = Prompt((90, 12, 134, 56), ((100, 20), (120, 40)), (1, 1))
     answers = [
-        "sign at 34, 56, dot at 12, 99; sign at 9, 8.",
+        "sign at 34, 56\nMarket dots at 12, 99 and 4, 5\nsign at 7, 8\nMarket dots none.",
         *(describe([pointed if stage.grammar.points else box] * 2, stage.grammar) for stage in stages),
     ]
     prompts = [stage.ask(question="", previous="", size_wh=(140, 140)) for stage in stages]
     return "\n".join([*([_SYSTEM, *prompts] * 3), *answers * 10, *classes * 8, *names * 6, *functions * 12])
 
 
-def marks(spots: Sequence[Spot]) -> str:
-    """The thought: where the map shows the places and their parts."""
-    return "; ".join(
-        ", ".join(f"{word} at {x}, {y}" for word, (x, y) in zip(_words(spot), spot.marks_xy.tolist(), strict=True))
-        for spot in spots
-    )
+def sign(spot: Spot) -> Said:
+    """Where the sign of a place is, and nothing else."""
+    x, y = spot.marks_xy[0].tolist()
+    return _seen(f"{x}, {y}", (x, y))
 
 
-def reply(thought: str, answer: str) -> str:
+def marks(spots: Sequence[Spot]) -> Said:
+    """The thought: where the map shows the places and their parts.
+
+    The sign's colour is put into a word first: whether there are dots of it, and where, can then be looked up by it.
+    """
+    said = Said("")
+    for number, spot in enumerate(spots):
+        sign, *dots = (tuple(xy) for xy in spot.marks_xy.tolist())
+        said += Said("\n" if number else "") + _seen("sign at {}, {}".format(*sign), sign)
+        said += Said("\n") + _seen(PLACE_FUNCTIONS[spot.look[0]].word, sign) + Said(" dots")
+        for dot, joint in zip(dots, [" at", *[" and"] * len(dots)], strict=False):
+            said += _seen("{} {}, {}".format(joint, *dot), dot)
+        if not dots:
+            said += _seen(" none", sign)
+    return said
+
+
+def reply(thought: Said, answer: Said) -> Said:
     """A whole answer with the end of the turn."""
-    return f"<think>{thought}.</think>\n<answer>{answer}</answer>{TURN_END}"
+    return Said("<think>") + thought + Said(".</think>\n<answer>") + answer + Said(f"</answer>{TURN_END}")
 
 
 def boxes(boxes_xyxy: np.ndarray) -> list[Prompt]:
@@ -60,5 +124,42 @@ def pointed(boxes_xyxy: np.ndarray, points_xy: Sequence[np.ndarray]) -> list[Pro
     ]
 
 
-def _words(spot: Spot) -> list[str]:
-    return ["sign", *["dot"] * (len(spot.marks_xy) - 1)]
+def measured(prompts: Sequence[Prompt], spots: Sequence[Spot], grammar: Grammar) -> Said:
+    """Boxes, with or without points, in the grammar's form.
+
+    Each end of a box is looked for at the part of its place that reaches it, each point where it is.
+    """
+    text = describe(prompts, grammar)
+    targets: list[tuple[int, int]] = []
+    for prompt, spot in zip(prompts, spots, strict=True):
+        targets += [(x, y) for x, y in spot.ends_xy.tolist()] + _twice(prompt)
+    return Said(text, tuple(Look(*found.span(), xy) for found, xy in zip(_NUMBER.finditer(text), targets, strict=True)))
+
+
+def repeated(prompts: Sequence[Prompt], grammar: Grammar, told: str, prompt: str) -> Said:
+    """Boxes with points in the grammar's form; the boxes are read in the prompt, each point is looked for where it is.
+
+    Args:
+        prompts: Boxes with points.
+        grammar: Form of the answer.
+        told: The boxes as the prompt has them.
+        prompt: Its whole text.
+    """
+    text = describe(prompts, grammar)
+    begin = prompt.rindex(told)
+    sources = (begin + found.start() for found in _NUMBER.finditer(told))
+    numbers = _NUMBER.finditer(text)
+    looks: list[Look | Copy] = []
+    for item in prompts:
+        looks += [Copy(*next(numbers).span(), next(sources)) for _ in range(4)]
+        looks += [Look(*next(numbers).span(), xy) for xy in _twice(item)]
+    return Said(text, tuple(looks))
+
+
+def _twice(prompt: Prompt) -> list[tuple[int, int]]:
+    """The pixel of each number of a prompt's points."""
+    return [(round(x), round(y)) for x, y in prompt.points_xy for _ in range(2)]
+
+
+def _seen(text: str, xy: tuple[int, int]) -> Said:
+    return Said(text, (Look(0, len(text), xy),))

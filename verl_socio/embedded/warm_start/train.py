@@ -190,7 +190,8 @@ def _step(
         map_tokens, satellite_tokens = (seen[0][index::2] for index in order)
         words = runner.model.model.language_model.embed_tokens.weight
         halfway = read[0][1]
-        told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(halfway) + read[0][2]
+        told = heads.loss(map_tokens, satellite_tokens, plain, words) + heads.place_loss(halfway)
+        told = told + sum(look for *_, look in read) / len(read)
         told = told + heads.ends_loss(halfway[order[1] :: 2], plain)
     total = (each * weights).sum() / weights.sum() + heads_weight * told
     leading = weights == 1.0
