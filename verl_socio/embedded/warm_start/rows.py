@@ -13,8 +13,8 @@ from verl_socio.answer import describe
 from verl_socio.chat import ChatModel
 from verl_socio.embedded.warm_start import texts
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
-from verl_socio.embedded.warm_start.scenes import Shot, Spot
-from verl_socio.embedded.warm_start.texts import Copy, Said
+from verl_socio.embedded.warm_start.said import Copy, Said
+from verl_socio.embedded.warm_start.scenes import Shot
 from verl_socio.episode import Turn
 from verl_socio.recipes import Recipe, Stage
 from verl_socio.render import draw_feedback
@@ -80,13 +80,15 @@ class RowMaker:
 
     def captions(self, shot: Shot, with_boxes: bool, most: int, rng: np.random.Generator) -> Row:
         """Questions, each followed at once by the marks of its place, and by the box where asked for."""
+        grammar = self.recipe.stages[0].grammar
         asked = [(text, places) for text, places in shot.questions().items() if len(places) == 1]
         pairs = []
         for text, (place,) in _some(asked, most, rng):
             spots = [shot.spots[place]]
             said = texts.sign(spots[0])
             if with_boxes:
-                said = texts.marks(spots) + self._boxes(spots)
+                measured = texts.measured(texts.boxes(spots[0].box_xyxy[None]), spots, grammar)
+                said = texts.marks(spots) + measured
             pairs.append((text, said))
         images = self._images(shot, 0)
         return self._row(images, self._text(images, "?").split("?")[0], pairs)
@@ -119,10 +121,6 @@ class RowMaker:
         head = _common([prompt for prompt, _ in pairs])
         cut = [(prompt[len(head) :], said) for prompt, said in pairs]
         return self._repeating(self._row(images, head, cut), repeat_weight)
-
-    def _boxes(self, spots: Sequence[Spot]) -> Said:
-        boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
-        return texts.measured(texts.boxes(boxes_xyxy), spots, self.recipe.stages[0].grammar)
 
     def _answers(self, shot: Shot, stage: Stage, most: int, rng: np.random.Generator) -> Row:
         images = self._images(shot, 0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verl_socio.answer import Grammar, Prompt, describe
 from verl_socio.city.catalog import CLASSES, KINDS, MARKERS, PLACE_FUNCTIONS
 from verl_socio.embedded.tokenizer import TURN_END
+from verl_socio.embedded.warm_start.said import Copy, Look, Said
 from verl_socio.embedded.warm_start.scenes import Spot
 from verl_socio.recipes import Recipe
 
@@ -18,50 +18,6 @@ from verl_socio.recipes import Recipe
 _NUMBER = re.compile(r"(?<![a-z_])\d+")
 
 _SYSTEM = "system\nYou are a helpful assistant.\nuser\nassistant"
-
-
-@dataclass(frozen=True)
-class Look:
-    """Where to look while some characters are written: at a pixel of both images.
-
-    Attributes:
-        start: First character.
-        stop: The character after the last.
-        xy: The pixel.
-    """
-
-    start: int
-    stop: int
-    xy: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Where some characters are copied from.
-
-    Attributes:
-        start: First character.
-        stop: The character after the last.
-        source: Where the first one stands in the prompt.
-    """
-
-    start: int
-    stop: int
-    source: int
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the model shall write, and where it shall look meanwhile."""
-
-    text: str
-    looks: tuple[Look | Copy, ...] = ()
-
-    def __add__(self, other: Said) -> Said:
-        """The one, then the other."""
-        shift = len(self.text)
-        moved = (replace(look, start=look.start + shift, stop=look.stop + shift) for look in other.looks)
-        return Said(self.text + other.text, (*self.looks, *moved))
 
 
 def corpus(recipes: Sequence[Recipe]) -> str:
@@ -86,7 +42,7 @@ def corpus(recipes: Sequence[Recipe]) -> str:
 def sign(spot: Spot) -> Said:
     """Where the sign of a place is, and nothing else."""
     x, y = spot.marks_xy[0].tolist()
-    return _seen(f"{x}, {y}", (x, y))
+    return _looking(f"{x}, {y}", (x, y))
 
 
 def marks(spots: Sequence[Spot]) -> Said:
@@ -97,12 +53,12 @@ def marks(spots: Sequence[Spot]) -> Said:
     said = Said("")
     for number, spot in enumerate(spots):
         sign, *dots = (tuple(xy) for xy in spot.marks_xy.tolist())
-        said += Said("\n" if number else "") + _seen("sign at {}, {}".format(*sign), sign)
-        said += Said("\n") + _seen(PLACE_FUNCTIONS[spot.look[0]].word, sign) + Said(" dots")
+        said += Said("\n" if number else "") + _looking("sign at {}, {}".format(*sign), sign)
+        said += Said("\n") + _looking(PLACE_FUNCTIONS[spot.look[0]].word, sign) + Said(" dots")
         for dot, joint in zip(dots, [" at", *[" and"] * len(dots)], strict=False):
-            said += _seen("{} {}, {}".format(joint, *dot), dot)
+            said += _looking("{} {}, {}".format(joint, *dot), dot)
         if not dots:
-            said += _seen(" none", sign)
+            said += _looking(" none", sign)
     return said
 
 
@@ -161,5 +117,5 @@ def _twice(prompt: Prompt) -> list[tuple[int, int]]:
     return [(round(x), round(y)) for x, y in prompt.points_xy for _ in range(2)]
 
 
-def _seen(text: str, xy: tuple[int, int]) -> Said:
+def _looking(text: str, xy: tuple[int, int]) -> Said:
     return Said(text, (Look(0, len(text), xy),))
