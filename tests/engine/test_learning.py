@@ -16,7 +16,7 @@ STEPS = 15
 def test_a_short_run_raises_the_masks_of_questions_it_was_not_trained_on(
     train: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Answers are drawn at a high temperature, in training and in validation: so the start is bad and much can be gained.
+    """Answers are drawn at a high temperature, in training and in validation: the start is bad, much can be gained.
 
     Each of 72 questions is asked four times before and four times after.
     """
