@@ -60,11 +60,12 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
 - **Data:** scenes 0 to {run.scenes - 1} of the train split of the city (`verl_socio/city`, city seed 0, 140 px),
   half of them mirrored; first answers of stage 2, right and wrong, and their masks are drawn by chance.
 - **Prompts and answers:** `configs/prompts/embedded_*.jinja` and the answer formats of
-  `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and its parts.
+  `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and the dots of its colour.
+  While numbers are written, heads of one layer are told which token to look at.
 - **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
-- **Left to reinforcement learning:** it answers in the right form, finds most places by their signs on the map and
-  measures on the satellite image how far they reach, but not well: its boxes are off by some pixels, those of the
-  second stage are rarely kept to the pixel, and its sampled points often miss.
+- **Left to reinforcement learning:** it answers in the right form, finds most places by their signs and dots on the
+  map and measures on the satellite image how far they reach, but not well: its boxes are off by some pixels, dots are
+  overlooked, and sampled points often miss.
 
 {table(figures, questions)}
 
