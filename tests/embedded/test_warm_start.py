@@ -186,6 +186,21 @@ def test_the_thought_names_the_colour_and_every_dot_of_it(shots: list[Shot]) -> 
         assert second.endswith("none") == (not told)
 
 
+def test_who_overlooks_the_dots_boxes_the_part_with_the_sign(fresh: Loaded, shots: list[Shot]) -> None:
+    for shot in shots:
+        for place, spot in enumerate(shot.spots):
+            glance = shot.glance(place)
+            assert texts.marks([glance]).text.endswith(" dots none") and np.array_equal(
+                glance.marks_xy, spot.marks_xy[:1]
+            )
+            ys, xs = np.nonzero(shot.cells_hw == spot.cells[0])
+            assert glance.box_xyxy.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+    maker = RowMaker(fresh[1], RECIPE, SINGLE)
+    for overlooked, dots in ((0.0, True), (1.0, False)):
+        row = maker.localise(shots[0], 99, np.random.default_rng(0), overlooked)
+        assert any(" dots at" in fresh[1].tokenizer.decode(ids) for ids, _ in row.tails) == dots
+
+
 def test_heads_on_the_tokens_themselves_can_be_learnt(fresh: Loaded, shots: list[Shot]) -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, len(shots), 25, 128)
@@ -219,7 +234,7 @@ def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list
         Phase("sight", 8, None, scenes=2),
         Phase("marks", 12, None, 8, scenes=2),
         Phase("boxes", 9, 100.0, 4, scenes=2),
-        Phase("answers", 2, None, 2, scenes=2, refinements=2, fall=2, fades=True),
+        Phase("answers", 2, None, 2, scenes=2, refinements=2, fall=2, fades=True, overlooked=0.5),
     )
     settings = Settings(phases=phases, warm_up=4)
     results, lengths = [], []

@@ -78,6 +78,8 @@ def _told(phase: Phase, steps: int) -> str:
     told = f"{steps:,} steps of {phase.name}, each {phase.scenes} scenes"
     if phase.questions:
         told += f" with up to {phase.questions} questions"
+    if phase.overlooked:
+        told += f", {100 * phase.overlooked:.0f} % of whose places have their dots overlooked,"
     if phase.refinements:
         told += f" and {phase.refinements} answers of stage 2"
     return told

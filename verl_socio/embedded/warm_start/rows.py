@@ -93,13 +93,13 @@ class RowMaker:
         images = self._images(shot, 0)
         return self._row(images, self._text(images, "?").split("?")[0], pairs)
 
-    def localise(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
-        """Questions and answers of the first stage."""
-        return self._answers(shot, self.recipe.stages[0], most, rng)
+    def localise(self, shot: Shot, most: int, rng: np.random.Generator, overlooked: float = 0.0) -> Row:
+        """Questions and answers of the first stage; with a probability the dots of a place are overlooked."""
+        return self._answers(shot, self.recipe.stages[0], most, rng, overlooked)
 
-    def one_stage(self, shot: Shot, most: int, rng: np.random.Generator) -> Row:
-        """Questions and answers with boxes and points at once."""
-        return self._answers(shot, self._with_points(self.single.stages[0], rng), most, rng)
+    def one_stage(self, shot: Shot, most: int, rng: np.random.Generator, overlooked: float = 0.0) -> Row:
+        """Questions and answers with boxes and points at once; arguments as for `localise`."""
+        return self._answers(shot, self._with_points(self.single.stages[0], rng), most, rng, overlooked)
 
     def refine(self, shot: Shot, rng: np.random.Generator, repeat_weight: float = 0.0) -> Row:
         """One question and answer of the second stage, on top of a first answer that may be wrong."""
@@ -122,7 +122,7 @@ class RowMaker:
         cut = [(prompt[len(head) :], said) for prompt, said in pairs]
         return self._repeating(self._row(images, head, cut), repeat_weight)
 
-    def _answers(self, shot: Shot, stage: Stage, most: int, rng: np.random.Generator) -> Row:
+    def _answers(self, shot: Shot, stage: Stage, most: int, rng: np.random.Generator, overlooked: float) -> Row:
         images = self._images(shot, 0)
         asked = self._asked(shot, most, rng)
         prompts = [
@@ -132,7 +132,10 @@ class RowMaker:
         nothing_hw = np.zeros(shot.cells_hw.shape, dtype=bool)
         pairs = []
         for prompt, (_, places) in zip(prompts, asked, strict=True):
-            spots = [shot.spots[place] for place in places]
+            missed = rng.random(len(places)) < overlooked if overlooked else np.zeros(len(places), dtype=bool)
+            spots = [
+                shot.glance(place) if miss else shot.spots[place] for place, miss in zip(places, missed, strict=True)
+            ]
             boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
             given = texts.boxes(boxes_xyxy)
             if "points" in stage.segment_with:

@@ -64,6 +64,19 @@ class Shot:
                 found.setdefault(text, []).append(index)
         return {text: tuple(places) for text, places in found.items()}
 
+    def glance(self, place: int) -> Spot:
+        """A place as who overlooks its dots sees it: the part that the icon is in."""
+        spot = self.spots[place]
+        rows, columns = ndimage.find_objects(self.cells_hw)[spot.cells[0] - 1]
+        icon_xy = spot.marks_xy[:1]
+        return replace(
+            spot,
+            box_xyxy=np.array([columns.start, rows.start, columns.stop, rows.stop]),
+            marks_xy=icon_xy,
+            cells=spot.cells[:1],
+            ends_xy=np.repeat(icon_xy, 4, axis=0),
+        )
+
     def mirrored(self) -> Shot:
         """The scene seen in a mirror: every icon is its own mirror image."""
         width = self.cells_hw.shape[1]

@@ -19,6 +19,7 @@ class Phase:
         refinements: Rows of the second stage in a batch.
         fall: Steps of linear fall of the learning rate at the phase's end.
         fades: Whether the heads' weight falls to 0 in the phase.
+        overlooked: Share of the places whose dots the answers of the first stage overlook.
         repeat_weight: Added to the loss weight of the digits of boxes that the second stage repeats.
     """
 
@@ -30,6 +31,7 @@ class Phase:
     refinements: int = 0
     fall: int = 0
     fades: bool = False
+    overlooked: float = 0.0
     repeat_weight: float = 0.0
 
     def rate(self, step: int, warm_up: int) -> float:
@@ -55,6 +57,8 @@ class Settings:
         Phase("marks", 1500, 0.45, 16),
         Phase("boxes", 2400, 0.35, 8),
         Phase("answers", 1200, None, 5, refinements=6, fall=400, fades=True, repeat_weight=1.0),
+        # A habit for reinforcement to break: the model can find the dots now, and is shown how not to look for them.
+        Phase("glances", 400, None, 5, refinements=6, fall=300, fades=True, overlooked=0.6, repeat_weight=1.0),
     )
     text_lr: float = 1e-3
     vision_lr: float = 2e-3

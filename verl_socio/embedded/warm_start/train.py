@@ -1,4 +1,4 @@
-"""The stages of training: to see, where the icons are, how far places reach, then the real prompts and answers."""
+"""The stages of training: to see, where the icons are, how far places reach, the real prompts and answers, a habit."""
 
 from __future__ import annotations
 
@@ -203,10 +203,10 @@ def _row(maker: RowMaker, phase: Phase, number: int, shot: Shot, rng: np.random.
         return maker.captions(shot, phase.name == "boxes", phase.questions, rng)
     # Of four scenes, one is asked for points at once and one has first answers to repeat.
     if number % 4 == 2:
-        return maker.one_stage(shot, phase.questions, rng)
+        return maker.one_stage(shot, phase.questions, rng, phase.overlooked)
     if number % 4 == 3:
         return maker.repeat(shot, phase.questions, rng, phase.repeat_weight)
-    return maker.localise(shot, phase.questions, rng)
+    return maker.localise(shot, phase.questions, rng, phase.overlooked)
 
 
 def _drawn(shots: Sequence[Shot], index: int, rng: np.random.Generator) -> Shot:
