@@ -24,7 +24,7 @@ from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings, T
 from verl_socio.embedded.warm_start.silence import placeholders, silence
 
 # Scenes whose answers show which tokens never belong there.
-_SILENCED = 64
+_SILENCED = 256
 
 
 def train(
