@@ -49,7 +49,7 @@ def test_the_same_settings_go_on(config: DictConfig) -> None:
         ("actor_rollout_ref.rollout.temperature", 0.5),
         ("actor_rollout_ref.rollout.top_p", 0.9),
         ("actor_rollout_ref.rollout.top_k", 5),
-        ("algorithm.norm_adv_by_std_in_grpo", True),
+        ("algorithm.norm_adv_by_std_in_grpo", False),
         ("segmenter.weights", "boxes"),
     ],
 )
