@@ -34,7 +34,7 @@ def test_a_short_run_raises_the_masks_of_questions_it_was_not_trained_on(
         "actor_rollout_ref.rollout.val_kwargs.temperature=1.3",
         "actor_rollout_ref.rollout.val_kwargs.n=4",
         "actor_rollout_ref.actor.entropy_coeff=0",
-        "actor_rollout_ref.actor.optim.lr=2e-4",
+        "actor_rollout_ref.actor.optim.lr=1e-4",
         f"trainer.total_training_steps={STEPS}",
         "trainer.val_before_train=true",
         f"trainer.test_freq={STEPS}",
