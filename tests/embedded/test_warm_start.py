@@ -190,9 +190,8 @@ def test_who_overlooks_the_dots_boxes_the_part_with_the_sign(fresh: Loaded, shot
     for shot in shots:
         for place, spot in enumerate(shot.spots):
             glance = shot.glance(place)
-            assert texts.marks([glance]).text.endswith(" dots none") and np.array_equal(
-                glance.marks_xy, spot.marks_xy[:1]
-            )
+            assert texts.marks([glance]).text.endswith(" dots none")
+            assert np.array_equal(glance.marks_xy, spot.marks_xy[:1])
             ys, xs = np.nonzero(shot.cells_hw == spot.cells[0])
             assert glance.box_xyxy.tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
     maker = RowMaker(fresh[1], RECIPE, SINGLE)

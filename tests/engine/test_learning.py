@@ -18,7 +18,7 @@ def test_a_short_run_raises_the_masks_of_questions_it_was_not_trained_on(
 ) -> None:
     """Answers are drawn at a high temperature, in training and in validation: the start is bad, much can be gained.
 
-    Each of 72 questions is asked six times before and six times after: by chance alone the two differ by some 2 points.
+    Each of 72 questions is asked six times before and six times after.
     """
     generate(tmp_path / "city", samples=240, seed=5)
     run = train(

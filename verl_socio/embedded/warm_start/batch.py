@@ -51,7 +51,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
     mask = np.zeros((len(rows), 1, length, length), dtype=bool)
     mask[:, 0, np.arange(length), np.arange(length)] = True
     sources, targets, weights = [], [], []
-    looks: list[tuple[int, ...]] = []
+    looks: list[tuple[int, int, int, int]] = []
     for number, row in enumerate(rows):
         start = shared = len(row.prefix)
         ids_all[number, :shared] = row.prefix
@@ -60,9 +60,10 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
         mask[number, 0, :shared, :shared] = np.tri(shared, dtype=bool)
         starts = np.cumsum([start, *(len(tail) for tail, _ in row.tails)]).tolist()
         for begin, found in zip(starts, row.looks, strict=False):
-            alone = np.array(found).reshape(-1, 3)
-            alone[:, ::2] += np.where(alone[:, ::2] < shared, 0, begin - shared)
-            looks += [(number, *look) for look in alone.tolist()]
+            # Places in the tail move behind the tails before it, those in the prefix stay.
+            for place, head, other in found:
+                asking, wanted = (at if at < shared else at - shared + begin for at in (place, other))
+                looks.append((number, asking, head, wanted))
         for tail, tail_weights in row.tails:
             end = start + len(tail)
             ids_all[number, start:end] = tail

@@ -63,10 +63,9 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
   `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and the dots of its colour.
   While numbers are written, heads of one layer are told which token to look at.
 - **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
-- **Left to reinforcement learning:** it answers in the right form, but often goes to a sign with one of the two marks
-  that were asked for, its boxes are off by some pixels, and sampled points often miss. And it has a habit to break: it
-  can find the dots of a place, but the last phase showed it first looks that overlook them, so that it boxes the part
-  with the sign alone.
+- **Left to reinforcement learning:** it answers in the right form, but often goes to a wrong sign, its boxes are off by
+  some pixels, and sampled points often miss. And it has a habit to break: it was taught to find a place's dots, but
+  the last phase showed it first looks that overlook them, so that it boxes the part with the sign alone.
 
 {table(figures, questions)}
 

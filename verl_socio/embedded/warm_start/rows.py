@@ -132,9 +132,10 @@ class RowMaker:
         nothing_hw = np.zeros(shot.cells_hw.shape, dtype=bool)
         pairs = []
         for prompt, (_, places) in zip(prompts, asked, strict=True):
-            missed = rng.random(len(places)) < overlooked if overlooked else np.zeros(len(places), dtype=bool)
+            # Nothing is drawn where nothing is overlooked: the phases before do not depend on this one.
             spots = [
-                shot.glance(place) if miss else shot.spots[place] for place, miss in zip(places, missed, strict=True)
+                shot.glance(place) if overlooked and rng.random() < overlooked else shot.spots[place]
+                for place in places
             ]
             boxes_xyxy = np.stack([spot.box_xyxy for spot in spots])
             given = texts.boxes(boxes_xyxy)

@@ -1,7 +1,7 @@
 """What the model shall write, and what it shall look at while it writes.
 
-A small model told only what to write takes long to find out where that is shown. So the heads of one layer are told
-where to look before each number, by cross-entropy on their attention.
+The heads of one layer are told where to look before each number, by cross-entropy on their attention: what to write
+does not say where that is shown.
 """
 
 from __future__ import annotations

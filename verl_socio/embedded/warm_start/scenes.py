@@ -84,8 +84,8 @@ class Shot:
         for spot in self.spots:
             x1, y1, x2, y2 = spot.box_xyxy
             box_xyxy = np.array([width - x2, y1, width - x1, y2])
-            mirror = np.array([width - 1, 0]), np.array([-1, 1])
-            marks_xy, ends_xy = (mirror[0] + mirror[1] * xy for xy in (spot.marks_xy, spot.ends_xy[[2, 1, 0, 3]]))
+            # Left and right end change places.
+            marks_xy, ends_xy = (xy * [-1, 1] + [width - 1, 0] for xy in (spot.marks_xy, spot.ends_xy[[2, 1, 0, 3]]))
             order = _left_to_right(marks_xy)
             spots.append(
                 replace(spot, box_xyxy=box_xyxy, marks_xy=marks_xy[order], cells=spot.cells[order], ends_xy=ends_xy)

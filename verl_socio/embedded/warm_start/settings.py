@@ -19,7 +19,7 @@ class Phase:
         refinements: Rows of the second stage in a batch.
         fall: Steps of linear fall of the learning rate at the phase's end.
         fades: Whether the heads' weight falls to 0 in the phase.
-        overlooked: Share of the places whose dots the answers of the first stage overlook.
+        overlooked: Share of the places whose dots are overlooked by answers without a first answer before them.
         repeat_weight: Added to the loss weight of the digits of boxes that the second stage repeats.
     """
 

@@ -52,13 +52,13 @@ def marks(spots: Sequence[Spot]) -> Said:
     """
     said = Said("")
     for number, spot in enumerate(spots):
-        sign, *dots = (tuple(xy) for xy in spot.marks_xy.tolist())
-        said += Said("\n" if number else "") + _looking("sign at {}, {}".format(*sign), sign)
-        said += Said("\n") + _looking(PLACE_FUNCTIONS[spot.look[0]].word, sign) + Said(" dots")
+        icon, *dots = (tuple(xy) for xy in spot.marks_xy.tolist())
+        said += Said("\n" if number else "") + _looking("sign at {}, {}".format(*icon), icon)
+        said += Said("\n") + _looking(PLACE_FUNCTIONS[spot.look[0]].word, icon) + Said(" dots")
         for dot, joint in zip(dots, [" at", *[" and"] * len(dots)], strict=False):
             said += _looking("{} {}, {}".format(joint, *dot), dot)
         if not dots:
-            said += _looking(" none", sign)
+            said += _looking(" none", icon)
     return said
 
 
