@@ -7,7 +7,8 @@ from PIL import Image
 from verl_socio.study.curves import Picture, draw, pictures
 from verl_socio.study.figures import Figures
 from verl_socio.study.plan import Study
-from verl_socio.study.records import METRICS, folder_of
+from verl_socio.study.records import METRICS
+from verl_socio.study.steps import record_folder
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 
@@ -17,7 +18,7 @@ def metrics(study: Study) -> Callable[[int, list[tuple[int, dict]]], None]:
     """Writes the kept metrics of a training's seed."""
 
     def write(seed: int, entries: list[tuple[int, dict]]) -> None:
-        folder = folder_of(study, Figures(study, LAST).runs["trained", seed])
+        folder = record_folder(study, Figures(study, LAST).runs["trained", seed])
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps({"step": step, "data": data}) + "\n" for step, data in entries]
         (folder / METRICS).write_text("".join(lines))

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 
 from verl_socio.evaluate.scores import Line
 from verl_socio.study.plan import Study
-from verl_socio.study.records import (
-    collect,
-    folder_of,
-    read_baseline,
-    read_metrics,
-    read_result,
-    write_lines,
-)  # fmt: skip
-from verl_socio.study.steps import Run, runs_of
+from verl_socio.study.records import collect, read_baseline, read_metrics, read_result, write_lines
+from verl_socio.study.steps import Run, record_folder, runs_of
 from verl_socio.train.settings import ROOT
 
 LAST = {"start": 0, "other": 4, "trained": 4}
@@ -107,7 +100,7 @@ def test_the_settings_are_kept_without_the_place_of_the_clone(study: Study, run:
     run.folder.mkdir(parents=True)
     (run.folder / "config.yaml").write_text(f"a: {ROOT}/outputs/x\nb: {ROOT.parent}\n")
     collect(study, [run])
-    assert (folder_of(study, run) / "config.yaml").read_text() == f"a: outputs/x\nb: {ROOT.parent}\n"
+    assert (record_folder(study, run) / "config.yaml").read_text() == f"a: outputs/x\nb: {ROOT.parent}\n"
 
 
 def test_baselines_are_kept(study: Study) -> None:
@@ -124,8 +117,8 @@ SOUND = {"failures": 0, "data": "d", "segmenter": "w", "code": "c", "iou": {"a":
 
 
 def test_a_sound_record_is_read(study: Study, run: Run) -> None:
-    folder_of(study, run).mkdir(parents=True)
-    (folder_of(study, run) / "test-step_4.json").write_text(json.dumps(SOUND))
+    record_folder(study, run).mkdir(parents=True)
+    (record_folder(study, run) / "test-step_4.json").write_text(json.dumps(SOUND))
     assert read_result(study, run, "test", 4).line("last").name == "a"
 
 
@@ -138,7 +131,7 @@ CHANGED |= st.dictionaries(TEXT, st.lists(st.integers() | TEXT, max_size=2), max
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=CHANGED)
 def test_a_record_that_was_changed_by_hand_is_read_or_refused(study: Study, run: Run, key: str, value: object) -> None:
-    path = folder_of(study, run) / "test-step_4.json"
+    path = record_folder(study, run) / "test-step_4.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**SOUND, key: value}))
     try:
@@ -152,7 +145,7 @@ def test_a_record_that_was_changed_by_hand_is_read_or_refused(study: Study, run:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 5000])
 def test_a_record_that_is_none_is_refused(study: Study, run: Run, text: str) -> None:
-    path = folder_of(study, run) / "test-step_4.json"
+    path = record_folder(study, run) / "test-step_4.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(ValueError, match=r"record = .*cannot be read.*Fix: "):

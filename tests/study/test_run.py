@@ -85,8 +85,8 @@ def test_an_interrupt_is_handed_on_and_waited_for(tmp_path: Path, number: int) -
         f"finally:\n time.sleep(0.3); open({str(ended)!r}, 'w').close()"
     )
     program = (
-        # As in a terminal: what a shell starts in the background begins with interrupts switched off.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        # What a shell starts in the background begins with interrupts switched off.
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "import sys; from pathlib import Path; from verl_socio.study.run import execute\n"
         f"execute([sys.executable, '-c', {child!r}], Path({str(log)!r}))"
     )

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 
 from verl_socio.evaluate.plan import plan
 from verl_socio.study.plan import Study
+from verl_socio.study.records import collect
 from verl_socio.study.steps import Run, baseline_steps, evaluation_name, find_evaluation, runs_of, steps_of
 
 LAST = {"start": 0, "other": 4, "trained": 4}
@@ -106,6 +108,18 @@ def test_evaluations_of_several_splits_share_a_start_for_what_is_missing(
     assert "test-step_4" not in missing(study, run)
 
 
+def test_what_has_its_record_is_done_where_the_runs_are_not(study: Study, keep: Callable[..., None]) -> None:
+    run = run_of(study, "trained")
+    keep("trained", 0, "test", {"localise": [0.5]})
+    keep("trained", 0, "sampled", {"localise": [0.5]})
+    shutil.rmtree(study.runs)
+    assert missing(study, run) == ["city_plain", "train", "merge-step_2", "test-step_2"], "one checkpoint is left"
+    keep("trained", 0, "test", {"localise": [0.5]}, at=2)
+    shutil.rmtree(study.runs)
+    assert missing(study, run) == []
+    assert missing(study, run_of(study, "trained", 1))[:2] == ["city_plain", "train"]
+
+
 def test_a_checkpoint_that_was_not_finished_is_not_done(
     study: Study, write_checkpoint: Callable[[Path, int], None]
 ) -> None:
@@ -132,4 +146,8 @@ def test_a_baseline_is_done_when_its_record_is_there(study: Study) -> None:
     assert not boxes.is_done()
     (study.runs / "baselines").mkdir(parents=True)
     (study.runs / "baselines" / "true_boxes.json").write_text("{}")
+    assert boxes.is_done()
+    collect(study, ())
+    shutil.rmtree(study.runs)
+    assert city.is_done()
     assert boxes.is_done()

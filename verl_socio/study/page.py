@@ -17,7 +17,8 @@ from verl_socio.study.curves import FOLDER, draw, pictures
 from verl_socio.study.figures import TIMES_ERROR, Difference, Figures, Spread, Verdict, verdict_of
 from verl_socio.study.plan import Claim
 from verl_socio.study.reading import load
-from verl_socio.study.records import collect, folder_of, read_baseline
+from verl_socio.study.records import collect, read_baseline
+from verl_socio.study.steps import record_folder
 from verl_socio.train.settings import ROOT
 
 MISSING = "missing"
@@ -50,7 +51,7 @@ def page(plan: Path) -> Path:
     figures = Figures(study, settled.last_steps)
     collect(study, figures.runs.values())
     for run in figures.runs.values():
-        settled.check_unchanged(run, folder_of(study, run))
+        settled.check_unchanged(run, record_folder(study, run))
     text = render(figures)
     out = study.results.with_suffix(".md")
     out.write_text(text, encoding="utf-8")

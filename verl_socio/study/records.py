@@ -23,7 +23,7 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL, CENTER_BOX, Line
 from verl_socio.study.plan import Study
-from verl_socio.study.steps import Run, find_evaluation
+from verl_socio.study.steps import Run, baseline_record, evaluation_record, find_evaluation, record_folder
 from verl_socio.train.metrics import entries
 from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
@@ -79,7 +79,7 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
         ValueError: A file of a run cannot be read.
     """
     for run in runs:
-        target = folder_of(study, run)
+        target = record_folder(study, run)
         settings = run.folder / SETTINGS
         if settings.is_file():
             _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
@@ -88,16 +88,11 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
         for name, evaluation in study.evaluations.items():
             for at in (run.last_step, *run.variant.also_at):
                 if (folder := find_evaluation(study, run, evaluation, at)) is not None:
-                    _write(_result_file(study, run, name, at), _record(folder))
+                    _write(evaluation_record(study, run, name, at), _record(folder))
     for name in study.baselines:
         source = study.runs / "baselines" / f"{name}.json"
         if source.is_file():
-            _write(study.results / "baselines" / source.name, source.read_text(encoding="utf-8"))
-
-
-def folder_of(study: Study, run: Run) -> Path:
-    """Where a run's records are kept."""
-    return study.results / run.variant.name / f"seed_{run.seed}"
+            _write(baseline_record(study, name), source.read_text(encoding="utf-8"))
 
 
 def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | None:
@@ -106,7 +101,7 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
     Raises:
         ValueError: The file is no such record.
     """
-    path = _result_file(study, run, evaluation, at)
+    path = evaluation_record(study, run, evaluation, at)
     values = _read(path)
     if values is None:
         return None
@@ -125,17 +120,13 @@ def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | No
     return result
 
 
-def _result_file(study: Study, run: Run, evaluation: str, at: int) -> Path:
-    return folder_of(study, run) / f"{evaluation}-step_{at}.json"
-
-
 def read_baseline(study: Study, name: str) -> tuple[Line, ...]:
     """Read a baseline's lines; none where it was not measured yet.
 
     Raises:
         ValueError: The file is no such record.
     """
-    path = study.results / "baselines" / f"{name}.json"
+    path = baseline_record(study, name)
     values = _read(path)
     try:
         return () if values is None else tuple(Line(**line) for line in values["lines"])
@@ -149,7 +140,7 @@ def read_metrics(study: Study, run: Run) -> list[tuple[int, dict[str, float]]]:
     Raises:
         ValueError: The file holds something else.
     """
-    path = folder_of(study, run) / METRICS
+    path = record_folder(study, run) / METRICS
     return [(entry["step"], entry["data"]) for entry in entries(path)] if path.is_file() else []
 
 

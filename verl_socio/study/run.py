@@ -19,7 +19,7 @@ from verl_socio.errors import invalid
 from verl_socio.study.checks import check_evaluations, settle
 from verl_socio.study.plan import Study
 from verl_socio.study.reading import load
-from verl_socio.study.steps import Step, baseline_steps, runs_of, steps_of
+from verl_socio.study.steps import Step, baseline_steps, record_folder, runs_of, steps_of
 from verl_socio.train.settings import ROOT
 
 _SHOWN_LINES = 15
@@ -47,7 +47,8 @@ def run(plan: Path, only: Sequence[str], seeds: Sequence[int], *, dry_run: bool)
     settled = settle(study)
     runs = runs_of(study, settled.last_steps, only, seeds)
     for each in runs:
-        settled.check_unchanged(each, each.folder)
+        for folder in (each.folder, record_folder(study, each)):
+            settled.check_unchanged(each, folder)
     check_evaluations(study)
     parts = {} if only else {"baselines": baseline_steps(study)}
     parts |= {each.name: steps_of(study, each) for each in runs}
@@ -124,6 +125,8 @@ def execute(command: Sequence[str], log: Path) -> int:
         Its exit code.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    # What a shell starts in the background ignores interrupts, and so would the command: it could never be stopped.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     with log.open("ab") as file:
         file.write(f"$ {shlex.join(command)}\n".encode())
         file.flush()
@@ -131,14 +134,14 @@ def execute(command: Sequence[str], log: Path) -> int:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
         )
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return process.wait()
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 process.wait()
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def tail(log: Path) -> str:

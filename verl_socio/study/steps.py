@@ -6,6 +6,8 @@
                                          model, and its name is that of the first of them in the plan
 <runs>/<variant>/logs/seed_<n>-<step>.log
 <runs>/baselines/<baseline>.json         what the segmenter reaches from the truth
+
+What has its record in <results> counts as done too, so that a study is gone on with where the runs' folders are not.
 """
 
 from __future__ import annotations
@@ -101,13 +103,13 @@ def runs_of(study: Study, last_steps: Mapping[str, int], only: Sequence[str], se
 
 def steps_of(study: Study, run: Run) -> list[Step]:
     """Everything that has to be done for a run: its last checkpoint first, then those on the way."""
-    city = study.cities[run.variant.city]
-    steps = [_city(study, city, _log(run, f"city_{city.name}"))]
+    city, checkpoints = study.cities[run.variant.city], (run.last_step, *run.variant.also_at)
+    steps = [_city(study, city, _log(run, f"city_{city.name}"), _is_recorded(study, run, checkpoints))]
     if run.variant.training is not None:
-        steps.append(_train(study, run))
-    for at in (run.last_step, *run.variant.also_at):
+        steps.append(_train(study, run, _is_recorded(study, run, checkpoints)))
+    for at in checkpoints:
         if run.variant.training is not None:
-            steps.append(_merge(run, at))
+            steps.append(_merge(run, at, _is_recorded(study, run, (at,))))
         steps += [_evaluate(study, run, start, at) for start in _starts(study, run, at)]
     return steps
 
@@ -152,24 +154,58 @@ def baseline_steps(study: Study) -> list[Step]:
     steps = []
     for baseline in study.baselines.values():
         out = study.runs / "baselines" / f"{baseline.name}.json"
+        record = baseline_record(study, baseline.name)
         logs, city = out.parent / "logs", study.cities[baseline.city]
         points = [word for count in baseline.points for word in ("--points", str(count))]
         place = [str(study.runs / "cities" / baseline.city), baseline.split, str(out)]
         command = (sys.executable, "-m", "verl_socio.study.true_boxes", *place, *points)
-        steps.append(_city(study, city, logs / f"city_{city.name}.log"))
-        results = {"data": out.is_file}
+        steps.append(_city(study, city, logs / f"city_{city.name}.log", record.is_file))
+        results = {"data": _either(out.is_file, record.is_file)}
         steps.append(Step(baseline.name, command, logs / f"{baseline.name}.log", results, needed=False))
     return steps
+
+
+def record_folder(study: Study, run: Run) -> Path:
+    """Where a run's records are kept."""
+    return study.results / run.variant.name / f"seed_{run.seed}"
+
+
+def evaluation_record(study: Study, run: Run, evaluation: str, at: int) -> Path:
+    """The record of an evaluation."""
+    return record_folder(study, run) / f"{evaluation}-step_{at}.json"
+
+
+def baseline_record(study: Study, name: str) -> Path:
+    """The record of a baseline."""
+    return study.results / "baselines" / f"{name}.json"
+
+
+def _wanted(study: Study, run: Run, at: int) -> list[Evaluation]:
+    """The evaluations of a model."""
+    return [
+        evaluation
+        for evaluation in study.evaluations.values()
+        if (at == run.last_step or evaluation.along) and shared_seed(run.variant, evaluation, run.seed) == run.seed
+    ]
 
 
 def _starts(study: Study, run: Run, at: int) -> list[list[Evaluation]]:
     """The evaluations of a model, those that differ in the split alone together."""
     starts: dict[object, list[Evaluation]] = {}
-    for evaluation in study.evaluations.values():
-        wanted = at == run.last_step or evaluation.along
-        if wanted and shared_seed(run.variant, evaluation, run.seed) == run.seed:
-            starts.setdefault(evaluation.settings, []).append(evaluation)
+    for evaluation in _wanted(study, run, at):
+        starts.setdefault(evaluation.settings, []).append(evaluation)
     return list(starts.values())
+
+
+def _is_recorded(study: Study, run: Run, checkpoints: Sequence[int]) -> Callable[[], bool]:
+    """Whether nothing is left to evaluate of these checkpoints, so that none of them is needed."""
+    return lambda: all(
+        evaluation_record(study, run, each.name, at).is_file() for at in checkpoints for each in _wanted(study, run, at)
+    )
+
+
+def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: one() or other()
 
 
 def _start_name(study: Study, evaluation: Evaluation, at: int) -> str:
@@ -182,15 +218,15 @@ def _log(run: Run, name: str) -> Path:
     return run.folder.parent / "logs" / f"{run.folder.name}-{name}.log"
 
 
-def _city(study: Study, city: City, log: Path) -> Step:
+def _city(study: Study, city: City, log: Path, is_recorded: Callable[[], bool]) -> Step:
     folder = study.runs / "cities" / city.name
     options = {"--samples": city.samples, "--seed": city.seed, "--size": city.size}
     words = [str(word) for option in options.items() for word in option]
     command = (_VERB, "data", "city", str(folder), *words)
-    return Step(f"city_{city.name}", command, log, {"data": folder.is_dir}, needed=True)
+    return Step(f"city_{city.name}", command, log, {"data": _either(folder.is_dir, is_recorded)}, needed=True)
 
 
-def _train(study: Study, run: Run) -> Step:
+def _train(study: Study, run: Run, is_recorded: Callable[[], bool]) -> Step:
     variant = run.variant
     assert variant.training is not None
     config = study.trainings[variant.training].config
@@ -201,14 +237,15 @@ def _train(study: Study, run: Run) -> Step:
         return newest is not None and step_of(newest) >= run.last_step
 
     command = (_VERB, "train", config, *place, *train_overrides(study, variant, run.seed))
-    return Step("train", command, _log(run, "train"), {"train": is_done}, needed=True)
+    return Step("train", command, _log(run, "train"), {"train": _either(is_done, is_recorded)}, needed=True)
 
 
-def _merge(run: Run, at: int) -> Step:
+def _merge(run: Run, at: int, is_recorded: Callable[[], bool]) -> Step:
     checkpoint = run.folder / "checkpoints" / f"global_step_{at}"
     command, name = (*_MERGE, "--local_dir", str(checkpoint)), f"merge-step_{at}"
     # A merged model gets its name when it is whole.
-    return Step(name, command, _log(run, name), {"merge": _model(run, at).is_dir}, needed=True)
+    results = {"merge": _either(_model(run, at).is_dir, is_recorded)}
+    return Step(name, command, _log(run, name), results, needed=True)
 
 
 def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int) -> Step:
@@ -229,7 +266,8 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
 
 
 def _is_evaluated(study: Study, run: Run, evaluation: Evaluation, at: int) -> Callable[[], bool]:
-    return lambda: find_evaluation(study, run, evaluation, at) is not None
+    record = evaluation_record(study, run, evaluation.name, at)
+    return _either(record.is_file, lambda: find_evaluation(study, run, evaluation, at) is not None)
 
 
 def _model(run: Run, at: int) -> Path:
