@@ -45,16 +45,36 @@ def test_a_training_is_merged_and_evaluated_at_its_end_and_then_on_the_way(study
     ]  # fmt: skip
 
 
+def test_what_no_claim_and_no_curve_asks_for_is_not_evaluated(
+    plan_values: dict, read_plan: Callable[[object], Study]
+) -> None:
+    def asked(variant: str) -> list[str]:
+        return [each.name for each in read_plan(plan_values).asked(variant)]
+
+    assert missing(read_plan(plan_values), run_of(read_plan(plan_values), "other")) == [
+        "city_plain", "train", "merge-step_4", "test-step_4",
+    ]  # fmt: skip
+    plan_values["evaluations"] |= {"style": {"split": "map_style", "along": True}, "last": {"split": "new_region"}}
+    assert [asked(name) for name in ("start", "other", "trained")] == [
+        ["test", "sampled", "style"], ["test"], ["test", "sampled", "style"],
+    ], "the curves show what is evaluated along the way, from the start on"  # fmt: skip
+    plan_values["claims"]["second"]["fall_from"] = "last"
+    assert asked("other") == ["test", "last"]
+    plan_values["curves"] = []
+    assert asked("start") == ["test", "sampled"]
+
+
 def test_a_start_without_chance_is_evaluated_once(study: Study) -> None:
     assert missing(study, run_of(study, "start", 0)) == ["city_plain", "test-step_0", "sampled-step_0"]
     assert missing(study, run_of(study, "start", 1)) == ["city_plain", "sampled-step_0"]
 
 
 def test_the_commands_carry_the_settings_and_the_seed(study: Study) -> None:
-    commands = {step.name: step.command for step in steps_of(study, run_of(study, "other", 1))}
-    assert {"trainer.total_training_steps=4", "data.train_batch_size=4", "data.seed=1"} <= set(commands["train"])
-    assert f"data.train_files={study.runs}/cities/plain" in commands["train"]
-    assert f"model={study.runs}/other/seed_1/merged/global_step_4" in commands["sampled-step_4"]
+    other = {step.name: step.command for step in steps_of(study, run_of(study, "other", 1))}
+    assert {"trainer.total_training_steps=4", "data.train_batch_size=4", "data.seed=1"} <= set(other["train"])
+    assert f"data.train_files={study.runs}/cities/plain" in other["train"]
+    commands = {step.name: step.command for step in steps_of(study, run_of(study, "trained", 1))}
+    assert f"model={study.runs}/trained/seed_1/merged/global_step_4" in commands["sampled-step_4"]
     assert {"sampling.temperature=1.0", "sampling.seed=1"} <= set(commands["sampled-step_4"])
     assert "sampling.seed=1" not in commands["test-step_4"]
 
@@ -82,6 +102,7 @@ def test_evaluations_of_several_splits_share_a_start_for_what_is_missing(
     plan_values: dict, read_plan: Callable[[object], Study], write_evaluation: Callable[..., Path]
 ) -> None:
     plan_values["evaluations"] |= {"last": {"split": "new_region"}, "style": {"split": "map_style", "along": True}}
+    plan_values["claims"]["improves"]["comparisons"].append({"of": "trained", "against": "start", "evaluation": "last"})
     study = read_plan(plan_values)
     run = run_of(study, "trained")
     assert missing(study, run) == [

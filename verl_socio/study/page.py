@@ -149,7 +149,7 @@ def missing(figures: Figures) -> list[str]:
     lines = []
     for name in figures.study.variants:
         absent = []
-        for evaluation in figures.study.evaluations:
+        for evaluation in (each.name for each in figures.study.asked(name)):
             gone = [seed for seed in figures.seeds(name, evaluation) if figures.result(name, seed, evaluation) is None]
             if gone:
                 absent.append(f"{evaluation} (seed {', '.join(map(str, gone))})")

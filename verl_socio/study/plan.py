@@ -42,7 +42,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of every model.
+    """One evaluation of a model.
 
     Attributes:
         name: Word for it in records and tables.
@@ -177,7 +177,7 @@ class Study:
         template: The page's template.
         cities: Data by name.
         trainings: What variants are trained by, by name.
-        evaluations: Evaluations by name, in order.
+        evaluations: Evaluations by name, in order; `asked` tells which of them a variant needs.
         variants: Variants by name, in order.
         claims: Claims by name, in order.
         baselines: What the segmenter reaches from the truth, by name.
@@ -195,3 +195,14 @@ class Study:
     claims: Mapping[str, Claim]
     baselines: Mapping[str, Baseline]
     curves: tuple[str, ...]
+
+    def asked(self, variant: str) -> tuple[Evaluation, ...]:
+        """The evaluations of a variant that the claims and the curves need, in the plan's order."""
+        needed: set[str] = set()
+        for claim in self.claims.values():
+            if variant in claim.variants:
+                needed.update(claim.evaluations, [claim.fall_from] if claim.fall_from else [])
+        drawn = [each for each in self.variants.values() if each.name in self.curves and each.also_at]
+        if any(variant in (each.name, each.begins_as) for each in drawn):
+            needed.update(name for name, evaluation in self.evaluations.items() if evaluation.along)
+        return tuple(evaluation for name, evaluation in self.evaluations.items() if name in needed)

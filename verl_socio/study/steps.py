@@ -184,7 +184,7 @@ def _wanted(study: Study, run: Run, at: int) -> list[Evaluation]:
     """The evaluations of a model."""
     return [
         evaluation
-        for evaluation in study.evaluations.values()
+        for evaluation in study.asked(run.variant.name)
         if (at == run.last_step or evaluation.along) and shared_seed(run.variant, evaluation, run.seed) == run.seed
     ]
 
