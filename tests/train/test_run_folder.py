@@ -79,6 +79,7 @@ def test_what_decides_what_is_learnt_must_not_change(config: DictConfig, key: st
         "actor_rollout_ref.rollout.gpu_memory_utilization=0.3",
         "ray_kwargs.ray_init.num_cpus=4",
         "data.dataloader_num_workers=2",
+        "reward.num_workers=1",
     ],
 )
 def test_how_long_how_often_and_on_what_may_change(begun: DictConfig, override: str) -> None:

@@ -90,6 +90,15 @@ def test_every_prompt_in_the_repository_is_a_template(path: Path) -> None:
     assert Template.load(path.name).source
 
 
+@pytest.mark.parametrize(("ranks", "expected"), [(1, "uni"), (2, "mp")])
+def test_one_rank_holds_the_model_in_the_engines_own_process(ranks: int, expected: str) -> None:
+    rollout = "actor_rollout_ref.rollout"
+    overrides = [f"trainer.n_gpus_per_node={ranks}", f"{rollout}.tensor_model_parallel_size={ranks}"]
+    key = f"{rollout}.engine_kwargs.vllm.distributed_executor_backend"
+    assert OmegaConf.select(resolve("embedded", overrides), key) == expected
+    assert OmegaConf.select(resolve("embedded", [*overrides, f"{key}=external_launcher"]), key) == "external_launcher"
+
+
 @pytest.mark.parametrize("name", names())
 def test_verls_own_classes_take_every_run(name: str) -> None:
     from verl.utils.config import omega_conf_to_dataclass

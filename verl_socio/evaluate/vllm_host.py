@@ -90,9 +90,6 @@ def prepare_environment() -> None:
         rule = "must be there: .venv was made for GPUs, but this process sees none"
         raise invalid("GPU", None, rule, "make one visible, or: VERL_SOCIO_DEVICE=cpu bash training_scripts/setup.sh")
     cpu.prepare_environment()
-    # The engine has a process of its own either way. Without this vLLM's CPU build puts the model into a third one, and
-    # the two burn a core with polling while they wait for each other.
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ _FREE = (
     "segmenter.",
     "data.dataloader_num_workers",
     "data.num_workers",
+    "reward.num_workers",
     "actor_rollout_ref.rollout.",
 )
 # And what among these decides what is learnt.

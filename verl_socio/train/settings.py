@@ -217,6 +217,10 @@ def _fill_in(config: DictConfig, name: str, overrides: Sequence[str]) -> None:
         import torch
 
         config.trainer.n_gpus_per_node = torch.cuda.device_count()
+    backend = "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend"
+    if OmegaConf.select(config, backend) == "auto":
+        alone = config.actor_rollout_ref.rollout.tensor_model_parallel_size == 1
+        OmegaConf.update(config, backend, "uni" if alone else "mp")
     if OmegaConf.is_missing(config.data, "train_files") or config.data.train_files is None:
         raise invalid("data.train_files", None, "must be set", "add data.train_files=DIR to the command")
 

@@ -9,6 +9,9 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     # Compiling takes longer than a small model ever gains: 17 s at the first request.
     "TORCHDYNAMO_DISABLE": "1",
+    # vLLM's engine has a process of its own either way. Without this its CPU build puts the model into another one, and
+    # the two burn a core with polling while they wait for each other.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # Trainer and vLLM share the cores; bound to one NUMA node each, two tensor-parallel ranks do not start.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
