@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
@@ -35,6 +37,14 @@ def test_it_says_what_f1_the_baseline_and_failures_are():
     assert "3.6% of the image" in text
     assert "3 of 12 samples failed" in text
     assert "samples failed" not in printed(failures=0)
+
+
+def test_where_most_answers_cannot_be_read_it_says_what_may_be_wrong():
+    assert "could not be read" not in printed()
+    lines = tuple(replace(line, unparsed=0.9) if line.name == "refine" else line for line in LINES)
+    text = " ".join(printed(Summary("levels", 12, 3, 0, 0.036, lines)).split())
+    assert text.count("90% of the answers of refine could not be read") == 1, "once, not for each level"
+    assert "recipe=NAME" in text
 
 
 def test_published_figures_are_there_only_where_they_belong_and_marked():

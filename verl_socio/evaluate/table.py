@@ -10,10 +10,12 @@ from verl_socio.bootstrap import REPLICATES, SEED, Interval
 from verl_socio.evaluate.intervals import Intervals
 from verl_socio.evaluate.protocols import PROTOCOLS, Column
 from verl_socio.evaluate.published import Paper
-from verl_socio.evaluate.scores import Line, LineWithoutMasks, Summary
+from verl_socio.evaluate.scores import ALL, Line, LineWithoutMasks, Summary
 from verl_socio.evaluate.timing import Timing
 
 INTERVAL_RULE = f"Behind a figure: its 95 % bootstrap interval ({REPLICATES} draws of the samples, seed {SEED})."
+# From this share on, unreadable answers are no slips: they are told of.
+_MOST = 0.5
 _SHARE = Column("share", "share")
 TIMING_RULE = "With many samples under way, most of these seconds are waiting for others. Rates: pauses do not count."
 
@@ -67,6 +69,12 @@ def notes(summary: Summary, published: tuple[Paper, ...] = ()) -> str:
             f"{summary.failures} of {summary.samples} samples failed and count as intersection 0, union the target's "
             "area, nothing found; results.jsonl says why (delete their lines to try again)."
         )
+    lines += [
+        f"{line.unparsed:.0%} of the answers of {line.name} could not be read: so answers a model that was taught "
+        "other prompts. If it was, name its recipe: recipe=NAME."
+        for line in summary.lines
+        if line.level == ALL and line.unparsed is not None and line.unparsed > _MOST
+    ]
     lines += [f"published: as printed in {paper.source}, not measured here{paper.note}." for paper in published]
     return "\n".join(lines)
 
