@@ -72,6 +72,21 @@ def test_a_start_alone_is_no_curve(study: Study, keep: Callable[..., None]) -> N
     assert by_file(study) == {}
 
 
+def test_a_variant_has_the_same_colour_in_every_panel(study: Study) -> None:
+    one, other = {0: [0.1], 1: [0.2]}, {0: [0.4], 1: [0.3]}
+    picture = Picture("t", "p.png", {"both": {"one": one, "other": other}, "alone": {"other": other}}, "step", "y")
+    image = Image.open(draw(picture, study.results / "curves")).convert("RGB")
+    blue, orange = (31, 119, 180), (255, 127, 14)  # the first two of matplotlib's own
+    # The panels meet somewhat right of the middle: the left one has the axis' words beside it.
+    halves = ((0, image.width // 2), (image.width * 3 // 5, image.width))
+    left, right = (
+        {color for _, color in image.crop((start, 0, end, image.height)).getcolors(1 << 20)} for start, end in halves
+    )
+    assert {blue, orange} <= left
+    assert orange in right
+    assert blue not in right
+
+
 def test_the_same_records_give_the_same_picture_and_others_another(study: Study) -> None:
     def bytes_of(value: float) -> bytes:
         picture = Picture("t", "p.png", {"a": {"x": {0: [value], 1: [0.5, 0.6]}}, "b": {"y": {0: [1.0]}}}, "step", "y")

@@ -85,6 +85,8 @@ def pictures(figures: Figures) -> list[Picture]:
 def draw(picture: Picture, folder: Path) -> Path:
     """Draw a picture: a line is the mean over seeds, the band reaches from the lowest seed to the highest.
 
+    What has the same label has the same colour in every panel.
+
     Args:
         picture: What to draw.
         folder: Where to.
@@ -93,12 +95,14 @@ def draw(picture: Picture, folder: Path) -> Path:
         The PNG file.
     """
     panels = {title: lines for title, lines in picture.panels.items() if lines}
+    labels = dict.fromkeys(label for lines in panels.values() for label in lines)
+    colors = {label: f"C{number}" for number, label in enumerate(labels)}
     figure = Figure(figsize=(5.0 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axis, (title, lines) in zip(axes, panels.items(), strict=True):
         for label, points in lines.items():
-            _line(axis, label, points)
+            _line(axis, label, points, colors[label])
         axis.set_title(title)
         axis.set_xlabel(picture.x)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -112,12 +116,12 @@ def draw(picture: Picture, folder: Path) -> Path:
     return path
 
 
-def _line(axis: Axes, label: str, points: Points) -> None:
+def _line(axis: Axes, label: str, points: Points, color: str) -> None:
     steps = sorted(points)
     means = [float(np.mean(points[step])) for step in steps]
-    (line,) = axis.plot(steps, means, label=label, marker="." if len(steps) < 10 else None)
+    axis.plot(steps, means, label=label, color=color, marker="." if len(steps) < 10 else None)
     low, high = [min(points[step]) for step in steps], [max(points[step]) for step in steps]
-    axis.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axis.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def _of_variant(figures: Figures, name: str) -> dict[str, dict[int, list[float]]]:
