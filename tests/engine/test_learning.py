@@ -31,8 +31,8 @@ def test_a_short_run_raises_the_masks_of_questions_it_was_not_trained_on(
         # A whole answer takes half of this; hot answers that ramble on would be most of the work.
         "data.max_response_length=96",
         "actor_rollout_ref.rollout.n=8",
-        "actor_rollout_ref.rollout.temperature=1.3",
-        "actor_rollout_ref.rollout.val_kwargs.temperature=1.3",
+        "actor_rollout_ref.rollout.temperature=1.5",
+        "actor_rollout_ref.rollout.val_kwargs.temperature=1.5",
         "actor_rollout_ref.rollout.val_kwargs.n=6",
         "actor_rollout_ref.actor.entropy_coeff=0",
         "actor_rollout_ref.actor.optim.lr=1e-4",
