@@ -7,7 +7,8 @@
 <runs>/<variant>/logs/seed_<n>-<step>.log
 <runs>/baselines/<baseline>.json         what the segmenter reaches from the truth
 
-What has its record in <results> counts as done too, so that a study is gone on with where the runs' folders are not.
+A run that has all of its records in <results> is done too, so that a study is gone on with where the runs' folders are
+not. Some of them are not enough: the others would be those of another training.
 """
 
 from __future__ import annotations
@@ -103,13 +104,13 @@ def runs_of(study: Study, last_steps: Mapping[str, int], only: Sequence[str], se
 
 def steps_of(study: Study, run: Run) -> list[Step]:
     """Everything that has to be done for a run: its last checkpoint first, then those on the way."""
-    city, checkpoints = study.cities[run.variant.city], (run.last_step, *run.variant.also_at)
-    steps = [_city(study, city, _log(run, f"city_{city.name}"), _is_recorded(study, run, checkpoints))]
+    city, is_recorded = study.cities[run.variant.city], _is_recorded(study, run)
+    steps = [_city(study, city, _log(run, f"city_{city.name}"), is_recorded)]
     if run.variant.training is not None:
-        steps.append(_train(study, run, _is_recorded(study, run, checkpoints)))
-    for at in checkpoints:
+        steps.append(_train(study, run, is_recorded))
+    for at in (run.last_step, *run.variant.also_at):
         if run.variant.training is not None:
-            steps.append(_merge(run, at, _is_recorded(study, run, (at,))))
+            steps.append(_merge(run, at, is_recorded))
         steps += [_evaluate(study, run, start, at) for start in _starts(study, run, at)]
     return steps
 
@@ -197,10 +198,12 @@ def _starts(study: Study, run: Run, at: int) -> list[list[Evaluation]]:
     return list(starts.values())
 
 
-def _is_recorded(study: Study, run: Run, checkpoints: Sequence[int]) -> Callable[[], bool]:
-    """Whether nothing is left to evaluate of these checkpoints, so that none of them is needed."""
+def _is_recorded(study: Study, run: Run) -> Callable[[], bool]:
+    """Whether every evaluation of a run has its record."""
     return lambda: all(
-        evaluation_record(study, run, each.name, at).is_file() for at in checkpoints for each in _wanted(study, run, at)
+        evaluation_record(study, run, each.name, at).is_file()
+        for at in (run.last_step, *run.variant.also_at)
+        for each in _wanted(study, run, at)
     )
 
 
@@ -266,8 +269,7 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
 
 
 def _is_evaluated(study: Study, run: Run, evaluation: Evaluation, at: int) -> Callable[[], bool]:
-    record = evaluation_record(study, run, evaluation.name, at)
-    return _either(record.is_file, lambda: find_evaluation(study, run, evaluation, at) is not None)
+    return _either(_is_recorded(study, run), lambda: find_evaluation(study, run, evaluation, at) is not None)
 
 
 def _model(run: Run, at: int) -> Path:
