@@ -1,4 +1,4 @@
-"""The hybrid worker (FSDP actor, reference and vLLM's weights) with what a CPU needs and verl does not do by itself."""
+"""The hybrid worker (FSDP actor, reference and vLLM's weights) with what verl does not do by itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from verl.workers.engine.fsdp import transformer_impl
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_socio.engine.cpu import is_cpu_build, join_gloo_group
+from verl_socio.engine.weight_socket import sending_socket
 
 
 class HybridWorker(ActorRolloutRefWorker):
-    """verl's worker; on a machine without a GPU it joins a gloo group and keeps offloaded weights unpinned."""
+    """verl's worker, which sends its weights to the vLLM of its own run.
+
+    On a machine without a GPU it joins a gloo group and keeps offloaded weights unpinned.
+    """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
@@ -23,6 +27,8 @@ class HybridWorker(ActorRolloutRefWorker):
             # Pinned memory is memory an accelerator can reach; without one torch refuses to pin.
             transformer_impl.CPUOffloadPolicy = _unpinned_offload_policy
         super().init_model()
+        if self.rollout is not None:
+            self.rollout.zmq_handle = sending_socket(self.rollout.zmq_handle)
 
 
 def _unpinned_offload_policy(**_: Any) -> CPUOffloadPolicy:

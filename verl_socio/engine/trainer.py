@@ -102,7 +102,8 @@ class EpisodeTrainer(PPOTrainerSync):
             raise RuntimeError(
                 f"stage {stage}: vLLM's and the actor's log-probabilities correlate by {values['pearson']:.5f}, below "
                 f"trainer.min_agreement = {floor:g} (mean difference {values['mean_diff']:.2g} nats): they do not have "
-                "the same weights, or do not see the same images"
+                "the same weights, or do not see the same images, or the policy fell to pieces and wants to write the "
+                "placeholders of images, which verl lets vLLM never draw (then lower actor.optim.lr)"
             )
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -220,7 +221,7 @@ class EpisodeTrainer(PPOTrainerSync):
     # --- validation ------------------------------------------------------------------------------------------------
 
     def _validate(self) -> dict[str, float]:
-        """Run the validation set once, greedily, and report every stage as in training.
+        """Ask the questions of the validation set, and report every stage as in training.
 
         verl's own validation keeps only the last output of a session and knows no masks.
         """

@@ -1,5 +1,7 @@
 """Entry points `vllm.platform_plugins` (first thing in every vLLM process) and `vllm.general_plugins`."""
 
+import os
+
 from verl_socio.engine.cpu import is_cpu_build, prepare_environment
 
 
@@ -15,7 +17,11 @@ def prepare_platform() -> None:
 
 
 def prepare_process() -> None:
-    """Keep linear weights in place on a CPU, so that the trainer can write new ones into them."""
+    """Let the weights of this run's trainer reach vLLM and no others; on a CPU, keep linear ones where they are."""
+    if os.environ.get("VERL_RAY_JOB_ID"):
+        from verl_socio.engine.weight_socket import name_receiving_socket
+
+        name_receiving_socket()
     if is_cpu_build():
         from verl_socio.engine.cpu.linear import keep_linear_weights
 
