@@ -57,7 +57,7 @@ def cut(city: Path, recipe: Recipe, folder: Path) -> Path:
 
 
 def assert_paid(run: Any, recipe: Recipe, rollouts: int) -> None:
-    """vLLM and the actor agree in every step, and every rollout of the first step was paid by the recipe's own terms."""
+    """vLLM and the actor agree in every step, and every rollout of the first was paid by the recipe's terms."""
     assert run.code == 0, run.output
     (stage,) = recipe.stages
     assert all(step[f"{stage.name}/agreement/pearson"] >= 0.9999 for number, step in run.steps.items() if number > 0)
