@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from verl_socio.city import generate
 from verl_socio.data import load_samples
@@ -56,10 +57,10 @@ def cut(city: Path, recipe: Recipe, folder: Path) -> Path:
     return folder
 
 
-def assert_paid(run: Any, recipe: Recipe, rollouts: int) -> None:
+def assert_paid(run: Any, rollouts: int) -> None:
     """vLLM and the actor agree in every step, and every rollout of the first was paid by the recipe's terms."""
     assert run.code == 0, run.output
-    (stage,) = recipe.stages
+    (stage,) = Recipe.from_config(OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml").recipe)).stages
     assert all(step[f"{stage.name}/agreement/pearson"] >= 0.9999 for number, step in run.steps.items() if number > 0)
     lines = (run.folder / "rollouts" / "step_1.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == rollouts
@@ -69,7 +70,7 @@ def assert_paid(run: Any, recipe: Recipe, rollouts: int) -> None:
         assert all(TERMS[key].low <= value <= TERMS[key].high for key, value in paid.items())
 
 
-@pytest.mark.parametrize(("name", "overrides"), [("vision_reasoner", ()), ("think2seg", TWO_REPLICAS_OF_AN_ADAPTER)])
+@pytest.mark.parametrize(("name", "overrides"), [("vision_reasoner", ()), ("seg_zero", TWO_REPLICAS_OF_AN_ADAPTER)])
 def test_a_recipe_trains_merges_evaluates_and_answers(
     name: str, overrides: tuple[str, ...], city: Path, tmp_path: Path, train: Callable[..., Any],
     moved: Callable[[Path], set[str]], put_to_use: Callable[..., Any],
@@ -81,49 +82,51 @@ def test_a_recipe_trains_merges_evaluates_and_answers(
         "data.train_batch_size=4", "actor_rollout_ref.rollout.n=2", "data.max_response_length=96",
         "trainer.total_training_steps=2", *overrides,
     )  # fmt: skip
-    assert_paid(run, recipe, rollouts=8)
+    assert_paid(run, rollouts=8)
     merged = merge(run.folder)
     # vLLM takes adapters of the language model only.
     trained = {"language_model"} if overrides else {"language_model", "visual"}
     assert trained <= moved(merged)
-    put_to_use(merged, data)
+    for row in put_to_use(merged, data):
+        assert not recipe.stages[0].grammar.single or len(row.stages[0].prompts) <= 1
 
 
 @pytest.mark.timeout(1200)
-def test_seg_zero_learns_and_answers(
+def test_think2seg_learns_and_answers(
     tmp_path: Path, train: Callable[..., Any], moved: Callable[[Path], set[str]], put_to_use: Callable[..., Any]
 ) -> None:
-    """A short run raises the reward of questions that it was not trained on.
+    """A short run raises the masks of questions that it was not trained on.
 
-    Answers are drawn at a high temperature, in training and in validation: the start is bad, much can be gained. Each
-    of 72 questions is asked six times before and six times after: the difference was four times its standard error.
+    Answers are drawn at a high temperature, in training and in validation: the start is bad, much can be gained. At
+    1.5 the gain of so short a run is no larger than its error.
     """
-    recipe = shipped_recipe("embedded/seg_zero")
-    generate(tmp_path / "whole", samples=270, seed=5)
+    recipe = shipped_recipe("embedded/think2seg")
+    generate(tmp_path / "whole", samples=240, seed=5)
     data = cut(tmp_path / "whole", recipe, tmp_path / "city")
     run = train(
-        "seg_zero",
-        "recipe=embedded/seg_zero",
+        "think2seg",
+        "recipe=embedded/think2seg",
         f"data.train_files={data}",
         "data.train_split=train",
         "data.val_split=test",
         "data.val_max_samples=72",
         "data.train_batch_size=8",
-        # A whole answer takes half of this; hot answers that ramble on would be most of the work.
+        # A whole answer takes half of this; those that ramble on would be most of the work.
         "data.max_response_length=96",
         "actor_rollout_ref.rollout.n=8",
-        "actor_rollout_ref.rollout.temperature=1.5",
-        "actor_rollout_ref.rollout.val_kwargs.temperature=1.5",
-        "actor_rollout_ref.rollout.val_kwargs.n=6",
+        "actor_rollout_ref.rollout.temperature=2.0",
+        "actor_rollout_ref.rollout.val_kwargs.temperature=2.0",
+        "actor_rollout_ref.rollout.val_kwargs.n=8",
         "actor_rollout_ref.actor.entropy_coeff=0",
+        "actor_rollout_ref.actor.optim.lr=2e-4",
         "trainer.val_before_train=true",
         f"trainer.total_training_steps={STEPS}",
         f"trainer.test_freq={STEPS}",
     )
-    assert_paid(run, recipe, rollouts=64)
-    before, after = (run.steps[step]["val/answer/reward"] for step in (0, STEPS))
-    assert run.steps[0]["val/episodes/count"] == 6 * 72
+    assert_paid(run, rollouts=64)
+    before, after = (run.steps[step]["val/answer/giou"] for step in (0, STEPS))
+    assert run.steps[0]["val/episodes/count"] == 8 * 72
     assert after > before, (before, after)
     merged = merge(run.folder)
     assert {"language_model", "visual"} <= moved(merged), "words and images were trained"
-    assert all(len(row.stages[0].prompts) <= 1 for row in put_to_use(merged, data))
+    put_to_use(merged, data)
