@@ -83,6 +83,12 @@ def test_a_recipe_trains_merges_evaluates_and_answers(
         "trainer.total_training_steps=2", *overrides,
     )  # fmt: skip
     assert_paid(run, rollouts=8)
+    assert sorted(run.steps)[-1] == 2
+    ranks = 2 if overrides else 1
+    actor = run.folder / "checkpoints" / "global_step_2" / "actor"
+    assert {path.name for path in actor.glob("model_world_size_*.pt")} == {
+        f"model_world_size_{ranks}_rank_{rank}.pt" for rank in range(ranks)
+    }
     merged = merge(run.folder)
     # vLLM takes adapters of the language model only.
     trained = {"language_model"} if overrides else {"language_model", "visual"}
