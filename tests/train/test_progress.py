@@ -16,6 +16,7 @@ def of_stage(prefix: str, reward: float) -> dict[str, float]:
         f"{prefix}/giou": 0.25,
         f"{prefix}/ciou": 0.5,
         f"{prefix}/parse_failure": 0.125,
+        f"{prefix}/nothing_found": 0.0625,
     }
 
 
@@ -30,8 +31,8 @@ def validation() -> dict[str, float]:
 
 def test_a_step_is_one_line_with_both_stages_and_the_lower_agreement() -> None:
     assert summary(7, training(7), STAGES) == [
-        "step 7 | localise: reward 2.500 gIoU 0.250 cIoU 0.500 unparsed 12% | "
-        "refine: reward 1.500 gIoU 0.250 cIoU 0.500 unparsed 12% | agreement 0.99875 | 37.0 s"
+        "step 7 | localise: reward 2.500 gIoU 0.250 cIoU 0.500 unparsed 12% empty 6% | "
+        "refine: reward 1.500 gIoU 0.250 cIoU 0.500 unparsed 12% empty 6% | agreement 0.99875 | 37.0 s"
     ]
 
 
@@ -51,8 +52,8 @@ def test_failed_episodes_are_told() -> None:
 
 def test_a_validation_is_a_line_of_its_own() -> None:
     assert summary(0, validation(), STAGES) == [
-        "validation after step 0 | localise: reward 3.000 gIoU 0.250 cIoU 0.500 unparsed 12% | "
-        "refine: reward 2.000 gIoU 0.250 cIoU 0.500 unparsed 12%"
+        "validation after step 0 | localise: reward 3.000 gIoU 0.250 cIoU 0.500 unparsed 12% empty 6% | "
+        "refine: reward 2.000 gIoU 0.250 cIoU 0.500 unparsed 12% empty 6%"
     ]
     both = summary(4, training(4) | validation(), STAGES)
     assert [line.split(" | ")[0] for line in both] == ["step 4", "validation after step 4"]

@@ -101,5 +101,6 @@ def _stage(name: str, data: Mapping[str, float], prefix: str) -> str:
         return f"{name}: no rows"
     return (
         f"{name}: reward {data[f'{prefix}/reward']:.3f} gIoU {data[f'{prefix}/giou']:.3f} "
-        f"cIoU {data[f'{prefix}/ciou']:.3f} unparsed {data[f'{prefix}/parse_failure']:.0%}"
+        f"cIoU {data[f'{prefix}/ciou']:.3f} unparsed {data[f'{prefix}/parse_failure']:.0%} "
+        f"empty {data[f'{prefix}/nothing_found']:.0%}"
     )
