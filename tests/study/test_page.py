@@ -55,6 +55,13 @@ def test_the_figures_of_the_records_stand_in_the_tables(shipped: Study, keep: Ke
     assert lines(text, "- trained: sampled (seed 0, 1)"), "what is there is not called missing"
 
 
+def test_what_the_plan_says_beside_a_claim_stands_under_its_sentences(shipped: Study) -> None:
+    assert "\n\n\n" not in render(Figures(shipped, LAST)).split("## Training helps")[1].split("## ")[0]
+    claims = {**shipped.claims, "improves": replace(shipped.claims["improves"], note="It was tried with *more*.\n")}
+    text = render(Figures(replace(shipped, claims=claims), LAST))
+    assert ".\n\nIt was tried with *more*.\n\n| better |" in text
+
+
 def test_the_fall_from_one_evaluation_to_another_is_shown(shipped: Study, keep: Keep) -> None:
     keep("trained", 0, "test", {"localise": [0.5]})
     keep("trained", 0, "sampled", {"localise": [0.4]})

@@ -69,6 +69,7 @@ class Shown:
         table: What the variants reached.
         differences: The comparisons.
         sentences: One a comparison.
+        note: What the plan says beside the figures; None where it says nothing.
     """
 
     text: str
@@ -76,6 +77,7 @@ class Shown:
     table: str
     differences: str
     sentences: tuple[str, ...]
+    note: str | None
 
 
 def render(figures: Figures) -> str:
@@ -124,6 +126,7 @@ def show(figures: Figures, claim: Claim) -> Shown:
         _reached(figures, claim),
         _compared(differences),
         (*_of_one_place(figures, claim), *(sentence(each) for each in differences)),
+        claim.note,
     )
 
 

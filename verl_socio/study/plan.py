@@ -146,6 +146,7 @@ class Claim:
         comparisons: What has to hold for it.
         also: Variants shown in its table that no comparison names.
         fall_from: An evaluation; the table then says how much less there is in the others. None: it does not.
+        note: What the figures do not say of themselves: why it does not hold, what was tried. Markdown.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Claim:
     comparisons: tuple[Comparison, ...]
     also: tuple[str, ...] = ()
     fall_from: str | None = None
+    note: str | None = None
 
     @property
     def variants(self) -> tuple[str, ...]:
