@@ -3,7 +3,7 @@ import json
 import pytest
 
 from verl_socio.answer import Grammar
-from verl_socio.rewards.form import item_format, refine_format, think_format
+from verl_socio.rewards.form import item_format, non_repeat, part_format, refine_format, think_format
 
 REFINE = Grammar(points="points")
 BOX = '{"bbox_2d": [10, 10, 30, 30]}'
@@ -33,7 +33,7 @@ def test_think_format(outcome, wrap, expected):
         (f'[{BOX}, {{"bbox_2d": [1, 2, 3, 4], "label": "x"}}, {{"box": 1}}, 7]', 0.25),
         (f'[{BOX}, {{"bbox_2d": [true, 2, 3, 4]}}]', 0.5),
         (f'[{BOX}, {{"bbox_2d": [NaN, 2, 3, 4]}}]', 0.5),
-        ("[]", 1.0),  # nothing found, well said
+        ("[]", 0.0),  # something is there
         ("", 0.0),
         ("none", 0.0),
         ('[{"bbox_2d": [5, 5, 5, 5]}]', 0.0),  # no item can be used
@@ -45,6 +45,15 @@ def test_think_format(outcome, wrap, expected):
 )
 def test_item_format(outcome, body, expected):
     assert item_format(outcome(body, [(10, 10, 30, 30)])) == expected
+
+
+@pytest.mark.parametrize("body", ["[]", " [ ] "])
+def test_an_empty_list_is_in_form_where_nothing_is_there(outcome, body):
+    before = {"before": "[]", "grammar": REFINE}
+    assert (item_format(outcome(body)), part_format(outcome(body)), refine_format(outcome(body, **before))) == (1, 2, 1)
+    target = [(10, 10, 30, 30)]
+    assert item_format(outcome(body, target)) == part_format(outcome(body, target)) == 0
+    assert refine_format(outcome(body, target, **before)) == 0
 
 
 def items(*rows):
@@ -112,3 +121,19 @@ def test_refine_format_needs_a_stage_before(outcome):
 def test_refine_format_needs_boxes(outcome):
     with pytest.raises(ValueError, match="needs answers with boxes"):
         refine_format(outcome('[{"points": [[1, 2]]}]', before=f"[{BOX}]", grammar=Grammar(box=None, points="points")))
+
+
+@pytest.mark.parametrize(
+    ("thought", "expected"),
+    [
+        ("one. two. three.", 1),
+        ("one. One.", 1),  # one repeated
+        ("one. One! one?", 0),
+        ("a 3.5 b. a 3.5 c. 5", 1),  # the point in a number ends no sentence
+        ("so...  so!? so\nso", 0),
+        ("...x" * 30_000, 1),
+        ("." * 100_000 + "x", 1),
+    ],
+)
+def test_non_repeat(outcome, thought, expected):
+    assert non_repeat(outcome(thought, wrap="<think>{}</think><answer>[]</answer>")) == expected

@@ -45,7 +45,7 @@ def test_the_highest_r1_is_5_and_the_highest_r2_is_4(outcome):
     ("body", "wrap", "total"),
     [
         (BOX, "{}", 0 + 1 + 2 + 1),
-        ("[]", "<think>a</think><answer>{}</answer>", 1 + 1 + 0 + math.exp(-2)),
+        ("[]", "<think>a</think><answer>{}</answer>", 1 + 0 + 0 + math.exp(-2)),
         ("no", "<think>a</think><answer>{}</answer>", 1.0),
         ('[{"bbox_2d": [10, 10, 30, 30]}, {"x": 1}]', "<answer>{}", 0 + 0.5 + 2 + 1),
         ("[" * 10_000, "{}", 0.0),

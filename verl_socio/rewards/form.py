@@ -11,7 +11,8 @@ from verl_socio.rewards.outcome import Outcome
 from verl_socio.rewards.registry import term
 
 # The think tags and line ends part sentences as well; the point in a number ends none.
-_SENTENCE_END = re.compile(r"[.!?]+(?=\s|<|$)|\n|</?think>")
+# A run of marks is taken whole or not at all: else a text of dots takes quadratic time.
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=\s|<|$)|\n|</?think>")
 
 
 @term("think_format", 0.0, 1.0)
@@ -33,12 +34,14 @@ def item_format(outcome: Outcome) -> float:
     Source: SocioReasoner R1 (code), "exactly the key bbox_2d with four numbers", mean over items.
 
     Returns:
-        0..1. A well-formed empty list has no item wrong: 1. An answer of which nothing can be used: 0.
+        0..1. A well-formed empty list earns 1 where nothing is there and else 0: the code pays no item that is not
+        listed, and who names nothing shall not earn what a wrong object earns. An answer of which nothing can be
+        used: 0.
     """
     if outcome.answer.status is Status.UNPARSEABLE:
         return 0.0
     exact = outcome.answer.item_exact
-    return sum(exact) / len(exact) if exact else 1.0
+    return sum(exact) / len(exact) if exact else float(outcome.nothing_there)
 
 
 @term("answer_format", 0.0, 1.0)
@@ -76,13 +79,14 @@ def part_format(outcome: Outcome) -> float:
     Source: VisionReasoner (code): (box ok + point ok), mean over items.
 
     Returns:
-        0..2. A well-formed empty list has nothing wrong: 2. An answer of which nothing can be used: 0.
+        0..2. A well-formed empty list earns 2 where nothing is there and else 0, as in `item_format`. An answer of
+        which nothing can be used: 0.
     """
     answer = outcome.answer
     if answer.status is Status.UNPARSEABLE:
         return 0.0
     if not answer.box_exact:
-        return 2.0
+        return 2.0 * outcome.nothing_there
     return (sum(answer.box_exact) + sum(answer.points_exact)) / len(answer.box_exact)
 
 
@@ -112,7 +116,7 @@ def refine_format(outcome: Outcome, tolerance_px: float = 1.0) -> float:
 
     Source: SocioReasoner R2 (code): as many items as in stage 1, the same boxes, every point strictly inside its box.
     The order of the items is free, and so are points off the object. What counts of the stage before are the boxes
-    that this stage was shown: where it had none, a well-formed empty list keeps to it.
+    that this stage was shown.
 
     Args:
         outcome: What the stage led to; must have the answer of the stage before.
@@ -120,7 +124,8 @@ def refine_format(outcome: Outcome, tolerance_px: float = 1.0) -> float:
             rounding of the boxes when they are written into the prompt.
 
     Returns:
-        0..1; 0 if the number of items differs or an item cannot be used.
+        0..1; 0 if the number of items differs or an item cannot be used. A well-formed empty list after an empty one
+        earns 1 where nothing is there and else 0, as in `item_format`.
 
     Raises:
         ValueError: If there is no stage before, or one of the answers has no boxes.
@@ -133,7 +138,7 @@ def refine_format(outcome: Outcome, tolerance_px: float = 1.0) -> float:
     if not len(before) == len(now) == len(exact):
         return 0.0
     if not now:
-        return 1.0
+        return float(outcome.nothing_there)
     now_xyxy, before_xyxy = boxes_of(now), boxes_of(before)
     same = np.abs(now_xyxy[:, None] - before_xyxy[None]).max(axis=-1) <= tolerance_px
     right = np.array([item and points_inside(prompt) for item, prompt in zip(exact, now, strict=True)])

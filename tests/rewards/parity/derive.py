@@ -121,14 +121,21 @@ def in_form(case, points, empty):
     return int(all(item.get("e", 1) for item in items) and all(len(item["p"]) == points for item in usable(case)))
 
 
+def nothing_there(case):
+    """An empty list is in form where there is nothing; the published code pays no item that is not listed."""
+    return int(not SCENES[case["scene"]])
+
+
 def item_format(case):
-    return 0 if not usable(case) and items_of(case) != [] else mean([item.get("e", 1) for item in items_of(case)], 1)
+    if not usable(case) and items_of(case) != []:
+        return 0
+    return mean([item.get("e", 1) for item in items_of(case)], nothing_there(case))
 
 
 def part_format(case):
     if not usable(case) and items_of(case) != []:
         return 0
-    return mean([item.get("bo", 1) + item.get("po", 1) for item in items_of(case)], 2)
+    return mean([item.get("bo", 1) + item.get("po", 1) for item in items_of(case)], 2 * nothing_there(case))
 
 
 def box_count(case):
@@ -175,7 +182,7 @@ def refine_format(case):
     right = [
         item.get("e", 1) and item["b"] in before and inside(item["p"], item["b"]) for item in items
     ]  # no two boxes before are alike in these tables
-    return mean(list(map(int, right)), 1)
+    return mean(list(map(int, right)), nothing_there(case))
 
 
 def point_count(case):
