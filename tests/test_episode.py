@@ -488,3 +488,13 @@ def test_a_solution_goes_before_the_masks_regions(make_scene: Callable[..., Scen
     assert target.mask_hw.sum() == 1600
     without_mask = Scene.load(replace(given, truth=parse_solution(text), target=None), with_target=True).target
     assert without_mask.mask_hw.sum() == 1600, "its boxes, filled"
+
+
+def test_what_is_to_be_ignored_is_no_part_of_the_target(tmp_path: Path, write_sample: Callable[..., Path]) -> None:
+    write_sample(tmp_path, "a", "train", boxes_xyxy=((5, 10, 25, 30),))
+    (sample,) = load_samples(str(tmp_path), "train")
+    labelled = replace(sample, truth=replace(sample.truth, ignore_label=255))
+    target = Scene.load(labelled, with_target=True).target
+    assert target is not None and target.ignored_hw is not None
+    assert not target.mask_hw.any()
+    assert target.ignored_hw.sum() == 20 * 20

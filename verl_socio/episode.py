@@ -61,12 +61,13 @@ class Scene:
 def _target(sample: Sample) -> Target:
     """What a sample's mask and what is known beside it say; without a mask its boxes, filled, stand for it."""
     if sample.truth.boxes_xyxy is None:
-        return Target.from_mask(sample.target_mask())
+        return Target.from_mask(*sample.target_and_ignored())
     boxes_xyxy = np.array(sample.truth.boxes_xyxy, dtype=np.float64).reshape(-1, 4)
     points_xy = None if sample.truth.points_xy is None else np.array(sample.truth.points_xy, dtype=np.float64)
     if sample.target is None:
         return Target(filled_boxes(boxes_xyxy, sample.satellite.size_wh), boxes_xyxy, points_xy)
-    return Target(sample.target_mask(), boxes_xyxy, points_xy)
+    target_hw, ignored_hw = sample.target_and_ignored()
+    return Target(target_hw, boxes_xyxy, points_xy, ignored_hw)
 
 
 @dataclass(frozen=True)

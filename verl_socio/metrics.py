@@ -14,12 +14,13 @@ from verl_socio.errors import invalid
 from verl_socio.geometry import best_pairs, check_mask, label_instances
 
 
-def mask_iou(prediction_hw: np.ndarray, target_hw: np.ndarray) -> float:
+def mask_iou(prediction_hw: np.ndarray, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None) -> float:
     """Return the overlap of two masks.
 
     Args:
         prediction_hw: `(H, W)` bool.
         target_hw: `(H, W)` bool.
+        ignore_hw: `(H, W)` bool, pixels that count on neither side (label 255 in LISA's data), or None.
 
     Returns:
         Intersection over union, 0..1. Two empty masks agree: 1.
@@ -31,7 +32,8 @@ def mask_iou(prediction_hw: np.ndarray, target_hw: np.ndarray) -> float:
         >>> mask_iou(np.array([[True, True, False]]), np.array([[False, True, True]]))
         0.3333333333333333
     """
-    return _iou(*_areas(prediction_hw, target_hw))
+    target_hw = _without(target_hw, ignore_hw, "target_hw")
+    return _iou(*_areas(_without(prediction_hw, ignore_hw, "prediction_hw"), target_hw))
 
 
 def _areas(prediction_hw: np.ndarray, target_hw: np.ndarray) -> tuple[int, int]:

@@ -1,6 +1,9 @@
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from verl_socio.data import load_samples
@@ -66,3 +69,16 @@ def test_records_of_a_stage_can_be_summed_up(tiny_data: Path) -> None:
     assert summary["localise/parse_failure"] == 0.5
     assert summary["localise/reward/box_accuracy"] == 1.0
     assert summary["localise/zero_variance_groups"] == 0.0
+
+
+def test_a_sample_is_measured_by_the_rules_of_the_evaluation(tmp_path: Path, write_sample: Callable[..., Path]) -> None:
+    """Ignored pixels count nowhere, and an answer that cannot be read does not say that nothing is there."""
+    write_sample(tmp_path, "empty", "train", boxes_xyxy=())
+    unread = episode_of(tmp_path, "I cannot tell.", "I cannot tell.")
+    assert stage_record(unread, unread.stages[0])["iou"] == 0.0
+    box = '<think></think><answer>[{"bbox_2d": [5, 10, 15, 30]}]</answer>'
+    episode = episode_of(tmp_path, box, box)
+    everything = replace(episode.scene.target, ignored_hw=np.ones_like(episode.scene.target.mask_hw))
+    ignoring = replace(episode, scene=replace(episode.scene, target=everything))
+    assert stage_record(episode, episode.stages[0])["iou"] == 0.0
+    assert stage_record(ignoring, episode.stages[0])["iou"] == 1.0

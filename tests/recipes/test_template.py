@@ -105,3 +105,13 @@ def test_every_shipped_prompt_can_be_filled_in(path: Path) -> None:
     for images in (BOTH, BOTH[::-1], ("satellite",), ("map",)):
         template.try_out(images)
         assert "Jinan Zoo" in fill(template, question="Jinan Zoo", images=images)
+
+
+@pytest.mark.parametrize("name", ["one_stage.jinja", "socioreasoner_refine.jinja", "think2seg.jinja"])
+@pytest.mark.parametrize("points", [1, 2, 4])
+def test_a_prompt_shows_as_many_points_as_it_asks_for(name: str, points: int) -> None:
+    """The published code asks for two and shows three."""
+    text = Template.load(name)(question="Zoo", images=BOTH, previous="[]", points=points, size_wh=(252, 140))
+    assert f"{points} point" in text
+    assert text.count("[x, y]") == points
+    assert ", ".join(["[x, y]"] * points) in text

@@ -26,6 +26,14 @@ def test_mask_iou(outcome, body, target, mask_of, expected):
     assert mask_iou(outcome(body, target, mask_of=mask_of)) == pytest.approx(expected, abs=1e-12)
 
 
+def test_ignored_pixels_count_on_neither_side():
+    target_hw, ignored_hw, mask_hw = (np.zeros((20, 40), dtype=bool) for _ in range(3))
+    target_hw[:10, :10] = ignored_hw[:10, 10:30] = mask_hw[:10, :30] = True
+    for ignored, expected in ((ignored_hw, 1.0), (None, 1 / 3)):
+        made = Outcome(parse(BOX, Grammar()), Target.from_mask(target_hw, ignored), mask_hw)
+        assert mask_iou(made) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("body", [BOX, "[]", "?"])
 def test_a_missing_mask_is_an_error_not_a_zero(outcome, body):
     with pytest.raises(ValueError, match=r"reward\.mask_iou = None"):

@@ -55,8 +55,10 @@ def test_points_and_boxes_that_are_given_go_before_the_mask():
     points_xy = np.array([[[3.0, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 8.0]]])
     target = Target(two_squares().mask_hw, boxes_xyxy, points_xy)
     assert target.points_xy.tolist() == [[3, 4], [7, 8]]
-    assert target.two_points_xy.tolist() == [[3, 4], [5, 6]]
     assert target.box_xyxy.tolist() == [1, 1, 50, 40]
+    # The box is around both objects: so are the two points.
+    assert target.two_points_xy.tolist() == two_squares().two_points_xy.tolist()
+    assert Target(two_squares().mask_hw, boxes_xyxy[:1], points_xy[:1]).two_points_xy.tolist() == [[3, 4], [5, 6]]
 
 
 def test_boxes_of_a_data_sets_own_get_their_point_from_the_mask_inside_them():

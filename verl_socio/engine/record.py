@@ -16,12 +16,13 @@ def stage_record(episode: Episode, result: StageResult) -> dict[str, float]:
         `reward` and `reward/<term>` (each term's own range), `parse_failure` and `nothing_found` (0 or 1), `boxes` and
         `points` an answer, and the fields of `MaskScore`: how mask and target overlap.
     """
-    assert result.reward is not None and episode.scene.target is not None, "training scenes have a target"
-    prompts = result.answer.prompts
-    overlap = asdict(measure(result.mask_hw, episode.scene.target.mask_hw))
+    target = episode.scene.target
+    assert result.reward is not None and target is not None, "training scenes have a target"
+    prompts, answered = result.answer.prompts, result.answer.status is not Status.UNPARSEABLE
+    overlap = asdict(measure(result.mask_hw, target.mask_hw, target.ignored_hw, answered=answered))
     record = {
         "reward": result.reward.total,
-        "parse_failure": float(result.answer.status is Status.UNPARSEABLE),
+        "parse_failure": float(not answered),
         "nothing_found": float(result.answer.status is Status.EMPTY),
         "boxes": float(sum(prompt.box_xyxy is not None for prompt in prompts)),
         "points": float(sum(len(prompt.points_xy) for prompt in prompts)),

@@ -9,7 +9,7 @@ from verl_socio.rewards.registry import term
 
 @term("mask_iou", 0.0, 1.0)
 def mask_iou(outcome: Outcome) -> float:
-    """Overlap of the stage's mask with the target.
+    """Overlap of the stage's mask with the target, pixels to be ignored left out on both sides.
 
     Source: SocioReasoner R2; Think2Seg-RS, and its rule for images without a target.
 
@@ -22,7 +22,7 @@ def mask_iou(outcome: Outcome) -> float:
     """
     if outcome.mask_hw is None:
         raise invalid("reward.mask_iou", None, "needs the segmenter's mask", "leave a failed episode out of the batch")
-    overlap = metrics.mask_iou(outcome.mask_hw, outcome.target.mask_hw)
+    overlap = metrics.mask_iou(outcome.mask_hw, outcome.target.mask_hw, outcome.target.ignored_hw)
     if not outcome.target.mask_hw.any():
         return float(outcome.answer.status is Status.EMPTY)
     return 0.0 if outcome.answer.status is Status.UNPARSEABLE else overlap

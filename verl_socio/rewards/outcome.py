@@ -19,6 +19,7 @@ class Target:
         boxes_xyxy: `(K, 4)` float64, one half-open box an object: a connected region, unless the data set says more.
         given_points_xy: `(K, P, 2)` float64 points of each object where the data set brings them; else None, and the
             properties below find them in the mask.
+        ignored_hw: `(H, W)` bool, pixels that count on neither side; None where there are none.
         min_area: Regions of this many pixels or fewer have no box.
 
     Raises:
@@ -28,6 +29,7 @@ class Target:
     mask_hw: np.ndarray
     boxes_xyxy: np.ndarray
     given_points_xy: np.ndarray | None = None
+    ignored_hw: np.ndarray | None = None
     min_area: int = 10
 
     def __post_init__(self) -> None:
@@ -41,9 +43,9 @@ class Target:
             raise invalid("target.given_points_xy.shape", given.shape, rule, "give every object as many points")
 
     @classmethod
-    def from_mask(cls, mask_hw: np.ndarray, min_area: int = 10) -> "Target":
+    def from_mask(cls, mask_hw: np.ndarray, ignored_hw: np.ndarray | None = None, min_area: int = 10) -> "Target":
         """Make a target of a mask; regions of `min_area` pixels or fewer get no box (SocioReasoner: 10)."""
-        return cls(mask_hw, mask_boxes(mask_hw, min_area), min_area=min_area)
+        return cls(mask_hw, mask_boxes(mask_hw, min_area), ignored_hw=ignored_hw, min_area=min_area)
 
     @cached_property
     def box_xyxy(self) -> np.ndarray | None:
@@ -74,9 +76,10 @@ class Target:
     def two_points_xy(self) -> np.ndarray:
         """`(2, 2)` float64, two points on the whole target; `(0, 2)` where there is nothing to find.
 
-        The ones given for the first object, or the centres of the mask's two largest inscribed circles (Seg-Zero).
+        The ones given where there is one object, or the centres of the mask's two largest inscribed circles (Seg-Zero):
+        the points of one object of several would not fit the box around all.
         """
-        if self.given_points_xy is not None and len(self.given_points_xy):
+        if self.given_points_xy is not None and len(self.given_points_xy) == 1:
             given: np.ndarray = self.given_points_xy[0]
             return given[:2] if len(given) > 1 else given.repeat(2, axis=0)
         return inscribed_centers(self.mask_hw, 2)
