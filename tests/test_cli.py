@@ -204,6 +204,17 @@ def test_a_city_overwrites_nothing(command: Callable[..., tuple[int, str, str]],
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_the_refs_file_to_convert_is_chosen_by_name(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    for name in ("instances.json", "refs(google).p", "refs(umd).p"):
+        (tmp_path / name).touch()
+    code, _, err = command("data", "convert", tmp_path, tmp_path / "out", "--refs", "refs(unc).p")
+    assert code == 2
+    assert "refs = 'refs(unc).p': must be one of" in err
+    assert "refs(google).p, refs(umd).p. Fix: " in err
+
+
 PLAN = Path(__file__).parents[1] / "configs" / "study" / "city.yaml"
 
 

@@ -106,12 +106,13 @@ def convert(
     split: Annotated[str, typer.Option(help="The split to convert.")] = "train",
     style: Annotated[str, typer.Option(help="auto, refcocog or lisa.")] = "auto",
     images: Annotated[Path | None, typer.Option(help="The pictures' folder. Default: SOURCE/images.")] = None,
-    join: Annotated[int, typer.Option(help="Up to so many objects of a picture in one question.")] = 1,
+    refs: Annotated[str | None, typer.Option(help="The refs file, where a RefCOCOg-style folder has several.")] = None,
+    join: Annotated[int, typer.Option(help="Up to so many texts of a picture, of different objects, a question.")] = 1,
 ) -> None:
     """Make a training table of others' annotations: masks, boxes, inscribed-circle points."""
     from verl_socio.data.convert import convert as make
 
-    rows = make(source, out, split=split, style=style, images=images, join=join)
+    rows = make(source, out, split=split, style=style, images=images, refs=refs, join=join)
     console.print(f"{rows} rows: data.train_files={out / split}.parquet", markup=False, highlight=False, soft_wrap=True)
 
 

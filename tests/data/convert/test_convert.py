@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,35 @@ def test_several_objects_of_a_picture_are_joined(refcocog: Path, tmp_path: Path)
     assert samples[0].target_mask()[20, 20] and samples[0].target_mask()[20, 70]
 
 
+def test_texts_of_the_same_object_are_not_joined(refcocog: Path, tmp_path: Path) -> None:
+    refs = pickle.loads((refcocog / "refs(umd).p").read_bytes())
+    refs.insert(1, refs[0] | {"ref_id": 1101, "sentences": [{"sent": "left again"}]})
+    (refcocog / "refs(umd).p").write_bytes(pickle.dumps(refs))
+    assert convert(refcocog, tmp_path / "out", join=3) == 3
+    samples = load_samples(str(tmp_path / "out" / "train.parquet"))
+    joined = "left again and the right one and low"
+    assert [sample.question for sample in samples] == ["the left one", joined, "the only one"]
+    assert [len(sample.truth.boxes_xyxy) for sample in samples] == [1, 3, 1]
+
+
+def test_of_several_refs_files_one_is_chosen(refcocog: Path, tmp_path: Path) -> None:
+    refs = pickle.loads((refcocog / "refs(umd).p").read_bytes())
+    (refcocog / "refs(google).p").write_bytes(pickle.dumps([ref | {"split": "train"} for ref in refs[:2]]))
+    for named in (None, "refs(unc).p"):
+        match = r"^refs = .*: refs\(google\)\.p, refs\(umd\)\.p\. Fix: .*--refs"
+        with pytest.raises(ValueError, match=match):
+            convert(refcocog, tmp_path / "out", refs=named)
+        assert not (tmp_path / "out").exists(), "nothing half-made is left"
+    assert convert(refcocog, tmp_path / "google", refs="refs(google).p") == 2
+    assert convert(refcocog, tmp_path / "umd", refs="refs(umd).p") == 4
+
+
+def test_a_named_style_without_a_refs_file_is_an_error(refcocog: Path, tmp_path: Path) -> None:
+    (refcocog / "refs(umd).p").unlink()
+    with pytest.raises(ValueError, match=r"^refs = None: .*none\. Fix: "):
+        convert(refcocog, tmp_path / "out", style="refcocog")
+
+
 def test_another_split_and_refs_as_json(refcocog: Path, tmp_path: Path) -> None:
     refs = pickle.loads((refcocog / "refs(umd).p").read_bytes())
     (refcocog / "refs(umd).p").unlink()
@@ -95,6 +125,38 @@ def test_lisa_every_text_means_all_targets(lisa: Path, tmp_path: Path) -> None:
     mask_hw, ignored_hw = first.target_and_ignored()
     assert mask_hw[20, 20] and mask_hw[20, 70] and not mask_hw[40, 50]
     assert ignored_hw[51, 98] and not ignored_hw[20, 20]
+
+
+def test_texts_of_lisas_files_are_never_joined(lisa: Path, tmp_path: Path) -> None:
+    content = json.loads((lisa / "train" / "a.json").read_text())
+    content["text"].append("what is sweet?")
+    (lisa / "train" / "a.json").write_text(json.dumps(content))
+    assert convert(lisa, tmp_path / "out", join=3) == 3
+    samples = load_samples(str(tmp_path / "out" / "train.parquet"))
+    assert [sample.question for sample in samples] == ["what would you eat?", "the fruit", "what is sweet?"]
+    assert [len(sample.truth.boxes_xyxy) for sample in samples] == [2, 2, 2], "two targets, each there once"
+
+
+def test_lisas_suffixes_may_be_in_capitals(lisa: Path, tmp_path: Path) -> None:
+    folder = lisa / "train"
+    shutil.copy(folder / "a.jpg", folder / "c.JPG")
+    shutil.copy(folder / "a.json", folder / "c.JSON")
+    assert convert(lisa, tmp_path / "out") == 4
+    pictures = [sample.satellite.uri for sample in load_samples(str(tmp_path / "out" / "train.parquet"))]
+    assert [Path(picture).name for picture in pictures] == ["a.jpg", "a.jpg", "c.JPG", "c.JPG"]
+
+
+def test_lisas_json_files_without_a_picture_are_named(lisa: Path, tmp_path: Path) -> None:
+    for name in ("b.json", "d.json"):
+        shutil.copy(lisa / "train" / "a.json", lisa / "train" / name)
+    with pytest.raises(ValueError, match=r"^JSON files of .*train = \['b\.json', 'd\.json'\]: .*picture.*Fix: "):
+        convert(lisa, tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "nothing half-made is left"
+
+
+def test_lisas_sets_have_no_refs_file(lisa: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^refs = 'refs\.p': must be left out.*Fix: "):
+        convert(lisa, tmp_path / "out", refs="refs.p")
 
 
 @pytest.mark.parametrize(

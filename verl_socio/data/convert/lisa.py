@@ -23,35 +23,41 @@ _MAX_BYTES = 1 << 24
 def recognises(source: Path) -> bool:
     """Whether the folder, or a split of it, holds a picture with a JSON file of the same name."""
     folders = [source, *(child for child in sorted(source.iterdir()) if child.is_dir())] if source.is_dir() else []
-    return any(_picture(file) is not None for folder in folders for file in folder.glob("*.json"))
+    return any(picture is not None for folder in folders for picture in _annotated(folder).values())
 
 
-def scenes(source: Path, split: str, images: Path) -> Iterator[Scene]:
+def scenes(source: Path, split: str, images: Path, refs: str | None) -> Iterator[Scene]:
     """Go through a split in order of file name.
 
     Args:
         source: A folder `<split>/`, or one split itself.
         split: The split's folder.
         images: Unused: the pictures lie beside their annotations.
+        refs: Must be None: there are no refs files.
 
     Yields:
         Pictures; each text of a file means all its targets together, an object a connected region.
 
     Raises:
-        ValueError: A file cannot be read, or there is none.
+        ValueError: A file cannot be read or has no picture beside it, there is none, or a refs file was named.
     """
+    if refs is not None:
+        raise invalid("refs", refs, "must be left out for LISA-style annotations", "leave out --refs")
     folder = source / split if (source / split).is_dir() else source
-    files = [file for file in sorted(folder.glob("*.json")) if _picture(file) is not None]
-    if not files:
+    annotated = _annotated(folder)
+    if not annotated:
         rule = "must hold pictures with a JSON file of the same name each"
         raise invalid("data", str(folder), rule, "point to the folder that holds the splits")
-    for file in files:
-        yield _scene(file)
+    alone = [file.name for file, picture in annotated.items() if picture is None]
+    if alone:
+        rule = f"must each have a picture of the same name beside them ({', '.join(_PICTURES)})"
+        raise invalid(f"JSON files of {folder}", alone, rule, "put the pictures there, or take the files out")
+    for file, picture in annotated.items():
+        assert picture is not None, "looked for above"
+        yield _scene(file, picture)
 
 
-def _scene(file: Path) -> Scene:
-    picture = _picture(file)
-    assert picture is not None, "looked for before"
+def _scene(file: Path, picture: Path) -> Scene:
     content = _read(file)
     labels_hw = _drawn(file, content.get("shapes"), ImageRef(str(picture)).size_wh)
     texts = content.get("text")
@@ -98,9 +104,11 @@ def _area(corners: list[tuple[float, float]]) -> float:
     return abs(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(corners, after, strict=True))) / 2
 
 
-def _picture(file: Path) -> Path | None:
-    beside = (file.with_suffix(suffix) for suffix in _PICTURES)
-    return next((path for path in beside if path.is_file()), None)
+def _annotated(folder: Path) -> dict[Path, Path | None]:
+    """The folder's JSON files in order of name, each with the picture beside it: of several the first suffix's."""
+    files = [path for path in sorted(folder.glob("*")) if path.is_file()]
+    pictures = {path.stem: path for suffix in reversed(_PICTURES) for path in files if path.suffix.lower() == suffix}
+    return {path: pictures.get(path.stem) for path in files if path.suffix.lower() == ".json"}
 
 
 def _read(file: Path) -> dict[str, Any]:

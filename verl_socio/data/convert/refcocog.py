@@ -22,21 +22,23 @@ def recognises(source: Path) -> bool:
     return (source / INSTANCES).is_file() and bool(_refs_files(source))
 
 
-def scenes(source: Path, split: str, images: Path) -> Iterator[Scene]:
+def scenes(source: Path, split: str, images: Path, refs: str | None) -> Iterator[Scene]:
     """Go through a split, a picture at a time, in order of the pictures' ids.
 
     Args:
         source: The folder with both files.
         split: As the refs name it: train, val, test.
         images: The folder with the pictures.
+        refs: The name of the refs file; None: the only one.
 
     Yields:
         Pictures; of an object's sentences the first one describes it.
 
     Raises:
-        ValueError: A file or picture is missing, an entry is broken, or the split is empty.
+        ValueError: A file or picture is missing, `refs` is no refs file or is None where there are several, an entry is
+            broken, or the split is empty.
     """
-    file = _refs_files(source)[0]
+    file = _refs_file(source, refs)
     instances = coco.open_instances(str((source / INSTANCES).absolute()))
     of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     names: set[str] = set()
@@ -48,14 +50,14 @@ def scenes(source: Path, split: str, images: Path) -> Iterator[Scene]:
             of_image[_annotation(instances, ref, file, number)["image_id"]].append(ref)
     if not of_image:
         raise invalid("split", split, f"must be one of {', '.join(sorted(names)) or 'none'}", "name one of them")
-    for image_id, refs in sorted(of_image.items()):
+    for image_id, described_by in sorted(of_image.items()):
         entry = instances["images"].get(image_id, {})
         name = entry.get("file_name")
         if not isinstance(name, str) or not (images / Path(name).name).is_file():
             rule = f"must be a picture in {images}"
             raise invalid(f"image {image_id}", name, rule, "name the folder of the pictures with --images")
         size_wh = (entry["width"], entry["height"])
-        described = tuple(_described(instances, ref, size_wh, file) for ref in refs)
+        described = tuple(_described(instances, ref, size_wh, file) for ref in described_by)
         yield Scene(images / Path(name).name, described)
 
 
@@ -84,6 +86,16 @@ def _annotation(instances: dict[str, Any], ref: dict[str, Any], file: Path, numb
 
 def _refs_files(source: Path) -> list[Path]:
     return sorted([*source.glob("refs*.p"), *source.glob("refs*.json")])
+
+
+def _refs_file(source: Path, name: str | None) -> Path:
+    """The named file, or the only one: RefCOCOg comes with two, each with splits of its own."""
+    files = _refs_files(source)
+    chosen = files if name is None else [file for file in files if file.name == name]
+    if len(chosen) != 1:
+        rule = f"must be one of the refs files in {source}: {', '.join(file.name for file in files) or 'none'}"
+        raise invalid("refs", name, rule, "name one of them with --refs")
+    return chosen[0]
 
 
 def _read(file: Path) -> list[Any]:

@@ -19,7 +19,7 @@ from verl_socio.errors import invalid
 from verl_socio.geometry import inscribed_centers, mask_boxes
 
 AUTO = "auto"
-STYLES: dict[str, tuple[Callable[[Path], bool], Callable[[Path, str, Path], Iterator[Scene]]]] = {
+STYLES: dict[str, tuple[Callable[[Path], bool], Callable[[Path, str, Path, str | None], Iterator[Scene]]]] = {
     "refcocog": (refcocog.recognises, refcocog.scenes),
     "lisa": (lisa.recognises, lisa.scenes),
 }
@@ -28,7 +28,14 @@ _POINTS = 2
 
 
 def convert(
-    source: Path, out: Path, *, split: str = "train", style: str = AUTO, images: Path | None = None, join: int = 1
+    source: Path,
+    out: Path,
+    *,
+    split: str = "train",
+    style: str = AUTO,
+    images: Path | None = None,
+    refs: str | None = None,
+    join: int = 1,
 ) -> int:
     """Convert one split.
 
@@ -42,23 +49,26 @@ def convert(
         split: The split.
         style: A name of `STYLES`, or "auto" to look at what is there.
         images: The pictures' folder where they lie elsewhere; None: `<source>/images`, or beside the annotations.
-        join: Up to so many objects of a picture are asked for in one question, as VisionReasoner's data do.
+        refs: The name of the refs file where a RefCOCOg-style folder holds several; None: the only one.
+        join: Up to so many texts of a picture become one question, as in VisionReasoner's data. Texts that mean the
+            same object are never joined, so a LISA-style set always has a question a text.
 
     Returns:
         How many rows were written.
 
     Raises:
-        ValueError: The source is of no known style, an entry is broken, an object has no pixel, or `out` is not empty.
+        ValueError: The source is of no known style, an entry is broken, a picture or the choice of a refs file is
+            missing, an object has no pixel, or `out` is not empty.
     """
     if join < 1:
-        raise invalid("join", join, "must be 1 or more", "use 1 for a question an object")
+        raise invalid("join", join, "must be 1 or more", "use 1 for a question a text")
     read = STYLES[_style(source, style)][1]
     pictures = images if images is not None else source / "images"
     with new_folder(out) as folder:
         (folder / "masks").mkdir()
         samples = [
             _sample(scene, joined, folder, out)
-            for scene in read(source, split, pictures)
+            for scene in read(source, split, pictures, refs)
             for joined in _joined(scene, join)
         ]
         write_parquet(samples, folder / f"{split}.parquet")
@@ -78,12 +88,25 @@ def _style(source: Path, style: str) -> str:
 
 
 def _joined(scene: Scene, join: int) -> Iterator[Described]:
-    """Neighbours in the list of a picture's objects, up to `join` of them as one."""
-    for start in range(0, len(scene.described), join):
-        group = scene.described[start : start + join]
-        texts = list(dict.fromkeys(described.text for described in group))
-        masks = tuple(mask_hw for described in group for mask_hw in described.masks_hw)
-        yield Described("+".join(described.id for described in group), _JOINED_BY.join(texts), masks)
+    """Neighbours in the list of a picture's texts, up to `join` of them as one."""
+    group: list[Described] = []
+    for described in scene.described:
+        # An object asked for twice would be two boxes of the truth, which no right answer meets.
+        if len(group) == join or any(_share_an_object(described, other) for other in group):
+            yield _as_one(group)
+            group = []
+        group.append(described)
+    yield _as_one(group)
+
+
+def _share_an_object(first: Described, second: Described) -> bool:
+    return any(np.array_equal(one_hw, other_hw) for one_hw in first.masks_hw for other_hw in second.masks_hw)
+
+
+def _as_one(group: list[Described]) -> Described:
+    texts = list(dict.fromkeys(described.text for described in group))
+    masks = tuple(mask_hw for described in group for mask_hw in described.masks_hw)
+    return Described("+".join(described.id for described in group), _JOINED_BY.join(texts), masks)
 
 
 def _sample(scene: Scene, asked: Described, folder: Path, out: Path) -> Sample:
