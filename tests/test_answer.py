@@ -651,3 +651,11 @@ def test_a_prompt_has_a_label_for_each_point():
     with pytest.raises(AssertionError):
         Prompt((0, 0, 1, 1), ((1, 2),), ())
     assert Prompt(None, ((1, 2), (3, 4)), (1, 0)).positive_xy == ((1, 2),)
+
+
+def test_a_cut_prompt_keeps_the_first_points_of_both_kinds():
+    prompt = Prompt((0, 0, 9, 9), ((1, 1), (2, 2), (3, 3), (4, 4), (5, 5)), (1, 1, 1, 0, 0))
+    assert prompt.cut(1) == Prompt((0, 0, 9, 9), ((1, 1), (4, 4)), (1, 0))
+    assert prompt.cut(3) == prompt
+    assert prompt.cut(0) == Prompt((0, 0, 9, 9))
+    assert Prompt((0, 0, 9, 9)).cut(2) == Prompt((0, 0, 9, 9))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_socio.checkpoints import is_whole, mark_whole, newest_whole, size_of, step_of
+from verl_socio.checkpoints import is_whole, keep_newest, mark_whole, newest_whole, size_of, step_of, unmark
 
 FILES = {"actor/model_world_size_1_rank_0.pt": 900, "actor/huggingface/config.json": 20, "data.pt": 30}
 
@@ -109,6 +109,26 @@ def test_a_checkpoint_that_is_being_removed_is_not_whole_any_more(checkpoint: Pa
     assert newest_whole(checkpoint.parent) is None
 
 
+def test_without_its_mark_a_checkpoint_is_not_whole_any_more(checkpoint: Path) -> None:
+    unmark(checkpoint)
+    assert not is_whole(checkpoint)
+    assert size_of(checkpoint) == sum(FILES.values())
+    unmark(checkpoint)
+    unmark(checkpoint.parent / "global_step_6")
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(None, {2, 9, 10, 100}), (0, {2, 9, 10, 100}), (4, {2, 9, 10, 100}), (1, {100}), (2, {10, 100})]
+)
+def test_the_oldest_of_all_starts_are_removed(tmp_path: Path, count: int | None, kept: set[int]) -> None:
+    for step in (2, 9, 10, 100):
+        write(tmp_path / f"global_step_{step}")
+    others = {write(tmp_path / "global_step_5", mark=False), write(tmp_path / "merged"), tmp_path / "global_step_1_old"}
+    write(tmp_path / "global_step_1_old")
+    keep_newest(tmp_path, count)
+    assert set(tmp_path.iterdir()) == {tmp_path / f"global_step_{step}" for step in kept} | others
+
+
 def test_marks_survive_a_move_of_the_run(checkpoint: Path, tmp_path: Path) -> None:
     checkpoint.parent.rename(tmp_path / "elsewhere")
     assert newest_whole(tmp_path / "elsewhere") == tmp_path / "elsewhere" / "global_step_5"
@@ -116,6 +136,7 @@ def test_marks_survive_a_move_of_the_run(checkpoint: Path, tmp_path: Path) -> No
 
 def test_where_nothing_is_nothing_is_found(tmp_path: Path) -> None:
     assert newest_whole(tmp_path / "gone") is None
+    keep_newest(tmp_path / "gone", 1)
     assert newest_whole(tmp_path) is None
 
 

@@ -230,6 +230,16 @@ def test_the_next_prompt_repeats_a_bounded_number_of_items(make_scene) -> None:
     assert told_in(episode.stages[1].turn) == items[:8]
 
 
+def test_the_next_prompt_repeats_as_many_points_as_were_asked_for(make_scene) -> None:
+    first = replace(RECIPE.stages[0], grammar=replace(RECIPE.stages[1].grammar, negative_points="off"), points=3)
+    recipe = replace(RECIPE, stages=(first, RECIPE.stages[1]))
+    points = [[left, 40] for left in range(10, 40)]
+    item = {"bbox_2d": [0, 20, 50, 60], "points": points, "off": points[::-1]}
+    scene = make_scene((280, 140), (0, 20, 50, 60))
+    episode = play(scene, f"<answer>{json.dumps([item])}</answer>", "-", recipe=recipe)
+    assert told_in(episode.stages[1].turn) == [{**item, "points": points[:3], "off": points[:-4:-1]}]
+
+
 def test_only_boxes_off_the_image_ask_for_nothing(make_scene) -> None:
     scene = make_scene((64, 48), (5, 5, 30, 30))
     text = '<answer>[{"bbox_2d": [500, 500, 600, 600]}, {"bbox_2d": [-9, -9, 0, 0]}]</answer>'

@@ -17,6 +17,7 @@ import numpy as np
 from verl_socio.errors import invalid
 from verl_socio.geometry import Frame, convert
 from verl_socio.loose_json import JsonObject, find_items
+from verl_socio.text import printable
 
 MAX_CHARS = 2**17
 MAX_MAGNITUDE = 1e6
@@ -46,6 +47,13 @@ class Prompt:
     def positive_xy(self) -> tuple[tuple[float, float], ...]:
         """The points on the object."""
         return tuple(point for point, label in zip(self.points_xy, self.labels, strict=True) if label)
+
+    def cut(self, count: int) -> "Prompt":
+        """Return the same prompt with the first `count` points on the object and the first `count` off it."""
+        labels = np.array(self.labels, dtype=np.int64)
+        kept = [place for label in (1, 0) for place in np.flatnonzero(labels == label)[:count]]
+        points, labels_kept = [self.points_xy[place] for place in kept], [self.labels[place] for place in kept]
+        return replace(self, points_xy=tuple(points), labels=tuple(labels_kept))
 
     def moved(self, source: Frame, target: Frame) -> "Prompt":
         """Return the same prompt written in another frame."""
@@ -186,7 +194,7 @@ def parse(text: str, grammar: Grammar) -> Answer:
         item_exact=tuple(item.exact and found.intact for item in items),
         box_exact=tuple(item.box_exact and found.intact for item in items),
         points_exact=tuple(item.points_exact and found.intact for item in items),
-        text=_writable(text[:MAX_CHARS]),
+        text=printable(text[:MAX_CHARS]),
     )
 
 
@@ -282,12 +290,8 @@ def _thinking(text: str) -> str:
     if end < 0:
         answer = text.find("<answer>", start)
         end = answer if answer >= 0 else len(text)
-    return _writable(text[start + len("<think>") if start >= 0 else 0 : end].strip())
-
-
-def _writable(text: str) -> str:
-    # A lone surrogate cannot be written to a file or a terminal; logs and sample records hold this text.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    # Logs and sample records hold this text.
+    return printable(text[start + len("<think>") if start >= 0 else 0 : end].strip())
 
 
 def _think_format(text: str) -> bool:

@@ -44,6 +44,11 @@ def mark_whole(checkpoint: Path) -> None:
     draft.replace(checkpoint / _MARK)
 
 
+def unmark(checkpoint: Path) -> None:
+    """Take a checkpoint for whole no longer: its files are about to be written over."""
+    (checkpoint / _MARK).unlink(missing_ok=True)
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint was marked and still has all of its files."""
     try:
@@ -58,10 +63,19 @@ def is_whole(checkpoint: Path) -> bool:
 
 def newest_whole(checkpoints: Path) -> Path | None:
     """The whole checkpoint with the highest step in a run's checkpoint folder, or None."""
-    if not checkpoints.is_dir():
-        return None
-    found = [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
-    return max(found, key=step_of, default=None)
+    return max(_whole(checkpoints), key=step_of, default=None)
+
+
+def keep_newest(checkpoints: Path, count: int | None) -> None:
+    """Remove the oldest whole checkpoints; verl does so as well, but counts only those of one start.
+
+    Args:
+        checkpoints: A run's checkpoint folder.
+        count: How many stay; all of them for None, and below 1 as verl has it.
+    """
+    if count is not None and count > 0:
+        for old in sorted(_whole(checkpoints), key=step_of)[:-count]:
+            shutil.rmtree(old)
 
 
 def check_disk(checkpoints: Path) -> None:
@@ -89,6 +103,12 @@ def check_disk(checkpoints: Path) -> None:
 def size_of(checkpoint: Path) -> int:
     """Bytes of all files of a checkpoint."""
     return sum(path.stat().st_size for path in _files(checkpoint))
+
+
+def _whole(checkpoints: Path) -> list[Path]:
+    if not checkpoints.is_dir():
+        return []
+    return [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
 
 
 def _files(checkpoint: Path) -> list[Path]:

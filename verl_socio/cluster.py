@@ -14,6 +14,9 @@ from ray.exceptions import RayTaskError
 
 from verl_socio.errors import invalid
 
+# Where Ray's own commands look for a cluster, too.
+_ADDRESS = "RAY_ADDRESS"
+
 # Rows and small pictures pass through it one by one; Ray's default is a third of the machine's memory.
 _STORE_BYTES = 300_000_000
 
@@ -33,15 +36,14 @@ def connected(address: str | None, logs: Path) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = address or address_to_join()
     # What Ray says about its own start helps nobody.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
         except ConnectionError as error:
-            fix = "start one (ray start --head), correct the address, or leave it and RAY_ADDRESS empty"
-            raise invalid("ray.address", address, f"must be a Ray cluster that runs ({error})", fix) from error
+            raise not_there(address, error) from error
         try:
             yield
         finally:
@@ -54,6 +56,17 @@ def connected(address: str | None, logs: Path) -> Iterator[None]:
         yield
     finally:
         end(logs)
+
+
+def address_to_join() -> str | None:
+    """The cluster that the environment names; None where there is none to join."""
+    return os.environ.get(_ADDRESS) or None
+
+
+def not_there(address: str, error: ConnectionError) -> ValueError:
+    """What to say of an address that cannot be joined."""
+    fix = f"start one (ray start --head), correct the address, or leave it and {_ADDRESS} empty"
+    return invalid("ray.address", address, f"must be a Ray cluster that runs ({error})", fix)
 
 
 def logs_of_session() -> Path:

@@ -177,15 +177,16 @@ async def run_episode(
 def _told(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None, frame: Frame) -> str:
     """The answer of the stage before as its grammar writes it, in the model's coordinates; "" in the first stage.
 
-    What lies off the image and all beyond `recipe.told_items` is left out: model text must not grow without bound from
-    stage to stage.
+    What lies off the image is left out, and so is all beyond `recipe.told_items` and beyond the points that were asked
+    for: model text must not grow without bound from stage to stage.
     """
     if previous is None:
         return ""
     image_frame = Frame.of_image(scene.size_wh)
     on_image = (_on_image(prompt, scene.size_wh, boxes=True, points=True) for prompt in previous.answer.prompts)
-    told = [prompt.moved(image_frame, frame) for prompt in on_image if prompt is not None]
-    return describe(told[: recipe.told_items], recipe.stages[index - 1].grammar)
+    stage = recipe.stages[index - 1]
+    told = [prompt.cut(stage.num_points).moved(image_frame, frame) for prompt in on_image if prompt is not None]
+    return describe(told[: recipe.told_items], stage.grammar)
 
 
 def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None, told: str) -> Turn:

@@ -172,6 +172,21 @@ def test_an_episode_that_failed_in_the_second_stage_leaves_the_rest_as_it_is(que
     assert_advantages({key: found[key] for key in part.keys}, first | second)
 
 
+@pytest.mark.parametrize(("trainer", "by_deviation"), [(True, True), (False, False)], indirect=["trainer"])
+def test_an_episode_that_is_alone_in_its_group_teaches_nothing(queue: Any, trainer: Any, by_deviation: bool) -> None:
+    # The others failed: there is nothing that its reward could be compared with.
+    whole = put(queue, f"beside{by_deviation}", REWARDS)
+    lone = put(queue, f"lone{by_deviation}", {0: REWARDS[0], 1: [None, None, 2.0, None]})
+    batch = joined(whole, lone)
+    trainer._compute_advantage(batch, {})
+    found = advantages(queue, batch)
+    assert found.pop(f"lone{by_deviation}_5_0") == [0.0] * 6
+    first = expected(f"lone{by_deviation}", {0: REWARDS[0]}, by_deviation)
+    assert_advantages(found, expected(f"beside{by_deviation}", REWARDS, by_deviation) | first)
+    returns = queue.kv_batch_get(keys=lone.keys, partition_id=lone.partition_id, select_fields=["returns"])["returns"]
+    assert [values.sum().item() for key, values in zip(lone.keys, returns.unbind(), strict=True) if "_5_" in key] == [0]
+
+
 def test_a_step_in_which_no_episode_reached_the_second_stage_still_counts(queue: Any, trainer: Any) -> None:
     batch = put(queue, "short", {0: REWARDS[0]})
     done = trainer._compute_advantage(batch, {})

@@ -3,6 +3,7 @@
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,20 @@ from verl_socio.checkpoints import is_whole, mark_whole
 Usage = namedtuple("Usage", "total used free")
 
 
-def trainer_of(folder: Path, step: int = 0) -> Any:
+def trainer_of(folder: Path, step: int = 0, keep: int | None = None) -> Any:
     """A trainer that has nothing but its settings and a step."""
     from verl_socio.engine.trainer import EpisodeTrainer
 
     trainer = object.__new__(EpisodeTrainer)
     trainer.config = OmegaConf.create(
-        {"trainer": {"default_local_dir": str(folder), "resume_mode": "auto", "resume_from_path": None}}
+        {
+            "trainer": {
+                "default_local_dir": str(folder),
+                "resume_mode": "auto",
+                "resume_from_path": None,
+                "max_actor_ckpt_to_keep": keep,
+            }
+        }
     )
     trainer.global_steps = step
     return trainer
@@ -67,6 +75,49 @@ def test_a_checkpoint_is_marked_after_it_was_written(tmp_path: Path, monkeypatch
     monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda trainer: write(tmp_path, 5, whole=False))
     trainer_of(tmp_path, step=5)._save_checkpoint()
     assert is_whole(tmp_path / "global_step_5")
+
+
+def supervised_of(folder: Path, rank: int, keep: int | None = None) -> Any:
+    """What writes the checkpoints of supervised fine-tuning, as one rank, with an engine that writes one file."""
+    from verl_socio.engine.supervised_trainer import WholeCheckpoints
+
+    checkpoints = object.__new__(WholeCheckpoints)
+    checkpoints.default_local_dir, checkpoints.rank, checkpoints.max_ckpt_to_keep = str(folder), rank, keep
+    checkpoints.lora_train_meta = None
+    checkpoints.train_dataloader = SimpleNamespace(state_dict=dict)
+    return checkpoints
+
+
+def test_a_checkpoint_that_is_written_again_is_not_whole_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = write(tmp_path, 5, whole=True)
+    meanwhile = []
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda trainer: meanwhile.append(is_whole(checkpoint)))
+    trainer_of(tmp_path, step=5)._save_checkpoint()
+    assert meanwhile == [False] and is_whole(checkpoint)
+    monkeypatch.setattr("torch.distributed.barrier", lambda: None)
+    for rank in (1, 0):
+        supervised = supervised_of(tmp_path, rank)
+        supervised.engine = SimpleNamespace(save_checkpoint=lambda *_, **__: meanwhile.append(is_whole(checkpoint)))
+        supervised.save_checkpoint(5)
+        assert is_whole(checkpoint) is (rank == 0), "marked by one rank, for all"
+    assert meanwhile == [False] * 3
+
+
+def test_checkpoints_of_earlier_starts_count_among_those_that_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        write(tmp_path, step, whole=True)
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda trainer: write(tmp_path, 4, whole=False))
+    trainer_of(tmp_path, step=4, keep=3)._save_checkpoint()
+    assert {path.name for path in tmp_path.iterdir()} == {f"global_step_{step}" for step in (2, 3, 4)}
+    monkeypatch.setattr("torch.distributed.barrier", lambda: None)
+    supervised = supervised_of(tmp_path, rank=0, keep=2)
+    supervised.engine = SimpleNamespace(save_checkpoint=lambda *_, **__: write(tmp_path, 5, whole=False))
+    supervised.save_checkpoint(5)
+    assert {path.name for path in tmp_path.iterdir()} == {"global_step_4", "global_step_5"}
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 
-from verl_socio.engine.rows import STAGE_TAG, join, plain, rollout_of, session_of, split_by_stage, stage_of
+from verl_socio.engine.rows import STAGE_TAG, alone, join, plain, rollout_of, session_of, split_by_stage, stage_of
 
 
 def batch_of(keys: list[str], tags: list[dict] | None = None) -> KVBatchMeta:
@@ -33,6 +33,11 @@ def test_a_key_tells_its_rollout_and_stage(rollout: int, num_stages: int, questi
 def test_a_padding_row_is_of_the_stage_it_carries_as_a_tag() -> None:
     # verl numbers padding rows from 0: by its number alone, this one would be of stage 0.
     assert stage_of("pad123_0_0", {STAGE_TAG: 1}, 2) == 1
+
+
+def test_a_row_is_alone_where_its_question_has_no_other() -> None:
+    assert alone(batch_of(["q_1_0", "a_b_0_0", "q_0_0", "a_2_0", "pad123_0_0"])) == ["a_b_0_0", "a_2_0", "pad123_0_0"]
+    assert alone(batch_of(["q_1_0", "q_0_0"])) == []
 
 
 def test_a_batch_is_cut_by_stage_in_order() -> None:

@@ -116,6 +116,14 @@ def test_a_count_must_be_one(config: DictConfig, key: str, value: object) -> Non
     refused(config, rf"^{key} = {value}: must be a whole number of 1 or more")
 
 
+def test_several_machines_need_a_cluster(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.trainer.nnodes = 2
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    refused(config, r"trainer\.nnodes = 2: needs a Ray cluster of as many machines")
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    check(config)
+
+
 def test_too_few_gpus_for_the_ranks(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     change(config, **{"trainer.device": "cuda", RANKS: 4})
@@ -146,6 +154,51 @@ def test_a_batch_larger_than_the_data(config: DictConfig) -> None:
     refused(config, r"data\.train_batch_size = 9: must not exceed the 8 training samples")
     change(config, **{BATCH: 8, MINI_BATCH: 8, "data.train_max_samples": 4})
     refused(config, r"data\.train_batch_size = 8: must not exceed the 4 training samples")
+
+
+def test_an_answer_without_others_to_compare_it_with(config: DictConfig) -> None:
+    OmegaConf.update(config, ROLLOUTS, 1)
+    refused(config, r"actor_rollout_ref\.rollout\.n = 1: must be 2 or more")
+    config.algorithm.adv_estimator = "reinforce_plus_plus"
+    check(config)
+
+
+@pytest.mark.parametrize(
+    ("limit", "switch"),
+    [
+        ("actor.ppo_max_token_len_per_gpu", "actor.use_dynamic_bsz"),
+        ("rollout.log_prob_max_token_len_per_gpu", "rollout.log_prob_use_dynamic_bsz"),
+        ("ref.log_prob_max_token_len_per_gpu", "ref.log_prob_use_dynamic_bsz"),
+    ],
+)
+def test_a_micro_batch_that_cannot_hold_the_longest_row(config: DictConfig, limit: str, switch: str) -> None:
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    for tokens in (None, longest - 1):
+        OmegaConf.update(config, f"actor_rollout_ref.{limit}", tokens)
+        refused(config, rf"actor_rollout_ref\.{limit} = {tokens}: must (be a whole number|hold .* = {longest})")
+    OmegaConf.update(config, f"actor_rollout_ref.{switch}", False)
+    check(config)
+    change(config, **{f"actor_rollout_ref.{switch}": True, f"actor_rollout_ref.{limit}": longest})
+    check(config)
+
+
+def test_epochs_that_end_before_the_steps_do(config: DictConfig) -> None:
+    # 8 questions, 4 a step.
+    change(config, **{"trainer.total_epochs": 2, "trainer.total_training_steps": 5})
+    text = refused(config, r"trainer\.total_epochs = 2: gives 4 steps, fewer than trainer\.total_training_steps = 5")
+    assert text.endswith("raise it to 3.")
+    for steps in (4, None):
+        config.trainer.total_training_steps = steps
+        check(config)
+    config.data.train_max_samples = 7
+    config.trainer.total_training_steps = 3
+    refused(config, r"trainer\.total_epochs = 2: gives 2 steps, fewer than trainer\.total_training_steps = 3")
+
+
+@pytest.mark.parametrize("key", ["trainer.total_epochs", "trainer.total_training_steps"])
+def test_a_run_of_no_steps(config: DictConfig, key: str) -> None:
+    OmegaConf.update(config, key, 0)
+    refused(config, rf"^{key} = 0: must be a whole number of 1 or more")
 
 
 # --- the data --------------------------------------------------------------------------------------------------------
@@ -230,6 +283,21 @@ def test_a_prompt_budget_that_is_too_small_is_told_with_its_numbers(config: Dict
     )
     config.data.max_prompt_length = int(text.split(" needs ")[1].split(" ")[0])
     check(config)
+
+
+def test_the_budget_counts_the_points_that_a_stage_asks_for(config: DictConfig) -> None:
+    first, second = (OmegaConf.to_container(config.recipe.stages.refine) for _ in range(2))
+    first |= {"feedback": False, "prompt": config.recipe.stages.localise.prompt}
+    del first["reward"]["terms"]["refine_format"]
+    config.recipe.stages = {"first": first, "second": second}
+    needed = []
+    for points in (2, 6):
+        config.recipe.stages.first.points = points
+        config.data.max_prompt_length = 100
+        text = refused(config, r"stage second of sample .* needs \d+ tokens")
+        needed.append(int(text.split(" needs ")[1].split(" ")[0]))
+    # At least the digits of four more points for each of the items that are told.
+    assert needed[1] - needed[0] > 4 * 4 * config.recipe.told_items
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -233,6 +233,8 @@ def test_the_settings_are_shown_as_yaml_that_gives_them_back() -> None:
         (["a b"], r"settings = 'a b'"),
         (["data.train_files"], r"settings = 'data\.train_files'"),
         (["~trainer.n_gpus_per_node"], r"settings = .*n_gpus_per_node"),
+        (["data.train_files=/a=b"], r"settings = .*Fix: quote a value .*'key=\"value\"'.*"),
+        (["data.train_files=/[ü]"], r"settings = .*Fix: quote a value .*'key=\"value\"'.*"),
     ],
 )
 def test_a_mistake_on_the_command_line_names_itself_and_the_fix(overrides: list[str], message: str) -> None:

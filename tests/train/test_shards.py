@@ -1,30 +1,16 @@
 """Which checkpoint is taken, and what is said of one that is not whole."""
 
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from verl_socio.checkpoints import mark_whole
 from verl_socio.train.shards import Lora, find_newest, open_checkpoint
 
 
-def write_checkpoint(checkpoints: Path, step: int, world_size: int = 2, lora: dict[str, object] | None = None) -> Path:
-    actor = checkpoints / f"global_step_{step}" / "actor"
-    (actor / "huggingface").mkdir(parents=True)
-    for rank in range(world_size):
-        torch.save({"weight": torch.zeros(1000)}, actor / f"model_world_size_{world_size}_rank_{rank}.pt")
-    (actor / "fsdp_config.json").write_text(json.dumps({"FSDP_version": 2, "world_size": world_size}))
-    for name in ("config.json", "tokenizer_config.json"):
-        (actor / "huggingface" / name).write_text("{}")
-    if lora is not None:
-        (actor / "lora_train_meta.json").write_text(json.dumps(lora))
-    return actor
-
-
-def test_a_whole_checkpoint_opens(tmp_path: Path) -> None:
+def test_a_whole_checkpoint_opens(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     actor = write_checkpoint(tmp_path, 1, world_size=3, lora={"r": 8, "lora_alpha": 16, "task_type": "CAUSAL_LM"})
     checkpoint = open_checkpoint(actor)
     assert checkpoint.world_size == 3
@@ -56,7 +42,9 @@ def cut(path: Path) -> None:
         (lambda actor: (actor / "lora_train_meta.json").write_text('{"lora_alpha": 8}'), r"r = None.*Fix:"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused_with_the_reason(tmp_path: Path, damage: object, message: str) -> None:
+def test_a_damaged_checkpoint_is_refused_with_the_reason(
+    tmp_path: Path, damage: object, message: str, write_checkpoint: Callable[..., Path]
+) -> None:
     actor = write_checkpoint(tmp_path, 1)
     assert callable(damage)
     damage(actor)
@@ -64,7 +52,7 @@ def test_a_damaged_checkpoint_is_refused_with_the_reason(tmp_path: Path, damage:
         open_checkpoint(actor)
 
 
-def test_a_wrong_folder_is_named_for_what_it_is(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_named_for_what_it_is(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     actor = write_checkpoint(tmp_path, 1)
     with pytest.raises(ValueError, match=rf"huggingface'.*in the folder above.*Fix: use {actor}\."):
         open_checkpoint(actor / "huggingface")
@@ -76,7 +64,7 @@ def test_a_wrong_folder_is_named_for_what_it_is(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "model")
 
 
-def test_a_step_that_is_not_whole_is_never_taken(tmp_path: Path) -> None:
+def test_a_step_that_is_not_whole_is_never_taken(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     checkpoints = tmp_path / "run" / "checkpoints"
     for step in (2, 9, 10):
         mark_whole(write_checkpoint(checkpoints, step).parent)
@@ -86,7 +74,7 @@ def test_a_step_that_is_not_whole_is_never_taken(tmp_path: Path) -> None:
     assert find_newest(tmp_path).actor == checkpoints / "global_step_10" / "actor"
 
 
-def test_the_run_saved_last_is_taken(tmp_path: Path) -> None:
+def test_the_run_saved_last_is_taken(tmp_path: Path, write_checkpoint: Callable[..., Path]) -> None:
     for age, run in enumerate(("b", "a", "c")):
         step = write_checkpoint(tmp_path / run / "checkpoints", 5 + age).parent
         mark_whole(step)
@@ -94,7 +82,9 @@ def test_the_run_saved_last_is_taken(tmp_path: Path) -> None:
     assert find_newest(tmp_path).actor == tmp_path / "b" / "checkpoints" / "global_step_5" / "actor"
 
 
-def test_without_a_whole_checkpoint_the_message_says_what_was_found(tmp_path: Path) -> None:
+def test_without_a_whole_checkpoint_the_message_says_what_was_found(
+    tmp_path: Path, write_checkpoint: Callable[..., Path]
+) -> None:
     with pytest.raises(ValueError, match=r"no whole checkpoint lies below this folder. Fix: train first"):
         find_newest(tmp_path / "outputs")
     actor = write_checkpoint(tmp_path / "outputs" / "run" / "checkpoints", 1)

@@ -9,6 +9,7 @@ Two rollouts (n = 2) of one question `q` in a recipe of two stages give
     q_1_0  rollout 0, stage 1        q_3_0  rollout 1, stage 1
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,6 +52,13 @@ def split_by_stage(batch: KVBatchMeta, num_stages: int) -> list[KVBatchMeta]:
                 )
             )
     return parts
+
+
+def alone(batch: KVBatchMeta) -> list[str]:
+    """The keys of rows whose question has no other row in a batch of one stage."""
+    questions = [key.rsplit("_", 2)[0] for key in batch.keys]
+    counts = Counter(questions)
+    return [key for key, question in zip(batch.keys, questions, strict=True) if counts[question] == 1]
 
 
 def join(parts: list[KVBatchMeta]) -> KVBatchMeta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -21,6 +22,9 @@ from verl_socio.engine.leftovers import Leftovers, remove_noted
 from verl_socio.guard import Guard
 from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
+
+# What this process tells its processes by its environment, which those of a cluster that is there already do not have.
+_TOLD = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "VERL_LOGGING_LEVEL")
 
 # verl decorates the class where it is defined; this is the class underneath, which can be extended.
 _TaskRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class
@@ -51,15 +55,20 @@ def check(config: DictConfig) -> None:
 
 
 def train(config: DictConfig, logs: Path) -> None:
-    """Train in a Ray cluster of its own, which ends with the run.
+    """Train in the Ray cluster that RAY_ADDRESS names, or in one of its own on this machine, which ends with the run.
 
     Args:
         config: The settings, checked.
-        logs: A folder for the logs of all processes; this one's is `driver.log`.
+        logs: A folder for this process's log, `driver.log`, and for those of a cluster of its own, `ray/`. One that was
+            joined keeps the logs of its processes on its machines.
 
     Raises:
+        ValueError: There is no cluster at the address.
         RuntimeError: What stopped the run; the whole traceback is in `driver.log`.
     """
+    address = cluster.address_to_join()
+    config = config.copy()
+    OmegaConf.update(config, "ray_kwargs.ray_init", _ray_init(config, address), merge=False)
     # What an earlier start was killed before removing.
     for notes in logs.parent.glob("*/leftovers.txt"):
         remove_noted(notes)
@@ -74,8 +83,32 @@ def train(config: DictConfig, logs: Path) -> None:
         try:
             check(config)
             run_ppo(config, task_runner_class=ray.remote(num_cpus=1)(EpisodeTaskRunner))
+        except ConnectionError as error:
+            if address is None:
+                raise
+            raise cluster.not_there(address, error) from error
         except RayTaskError as error:
             log.write(traceback.format_exc())
             raise RuntimeError(cluster.reason_of(error)) from error
         finally:
-            cluster.end(logs / "ray")
+            if address is None:
+                cluster.end(logs / "ray")
+            else:
+                ray.shutdown()
+
+
+def _ray_init(config: DictConfig, address: str | None) -> dict[str, Any]:
+    """What Ray is started with, or joined with."""
+    settings: Any = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
+    if address is None:
+        # Without it Ray would join whatever cluster it finds on this machine.
+        return {**settings, "address": "local"}
+    runtime_env = settings["runtime_env"]
+    told = {name: os.environ[name] for name in _TOLD if name in os.environ}
+    # What there is to share out, the cluster's machines have said when they joined it.
+    return {
+        "address": address,
+        "log_to_driver": settings["log_to_driver"],
+        "logging_level": settings["logging_level"],
+        "runtime_env": {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), **told}},
+    }

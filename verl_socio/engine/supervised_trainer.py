@@ -14,7 +14,7 @@ from verl.utils.checkpoint import CheckpointHandler
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
-from verl_socio.checkpoints import check_disk, mark_whole, newest_whole
+from verl_socio.checkpoints import check_disk, keep_newest, mark_whole, newest_whole, unmark
 from verl_socio.engine.cpu import is_cpu_build, join_gloo_group
 
 
@@ -72,6 +72,7 @@ class WholeCheckpoints(CheckpointHandler):
         """Write a checkpoint and mark it when every rank's part is there."""
         folder = Path(self.default_local_dir) / f"global_step_{step}"
         check_disk(folder.parent)
+        unmark(folder)
         actor = folder / "actor"
         self.engine.save_checkpoint(str(actor), global_step=step, max_ckpt_to_keep=self.max_ckpt_to_keep)
         torch.save(self.train_dataloader.state_dict(), folder / f"data_{self.rank}.pt")
@@ -80,6 +81,7 @@ class WholeCheckpoints(CheckpointHandler):
         torch.distributed.barrier()
         if self.rank == 0:
             mark_whole(folder)
+            keep_newest(folder.parent, self.max_ckpt_to_keep)
         torch.distributed.barrier()
 
     def _determine_resume_path(self) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 import transfer_queue as tq
 from omegaconf import OmegaConf, open_dict
 from transfer_queue import KVBatchMeta
@@ -21,10 +22,10 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
 
-from verl_socio.checkpoints import check_disk, mark_whole, newest_whole
+from verl_socio.checkpoints import check_disk, keep_newest, mark_whole, newest_whole, unmark
 from verl_socio.engine.actor import HybridWorker
 from verl_socio.engine.metrics import agreement, stage_metrics
-from verl_socio.engine.rows import join, plain, rollout_of, split_by_stage
+from verl_socio.engine.rows import alone, join, plain, rollout_of, split_by_stage
 from verl_socio.recipes import Recipe
 from verl_socio.segment.pool import SegmenterPool
 
@@ -108,7 +109,17 @@ class EpisodeTrainer(PPOTrainerSync):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         parts = split_by_stage(batch, self._num_stages)
-        return join([super(EpisodeTrainer, self)._compute_advantage(part, metrics) for part in parts])
+        done = [super(EpisodeTrainer, self)._compute_advantage(part, metrics) for part in parts]
+        if self.config.algorithm.adv_estimator == "grpo":
+            for part in parts:
+                self._teach_nothing(part.partition_id, alone(part))
+        return join(done)
+
+    def _teach_nothing(self, partition: str, keys: list[str]) -> None:
+        # verl takes the reward of a row that is alone in its group, as where the others failed, for its advantage.
+        if keys:
+            given = tq.kv_batch_get(keys, partition, select_fields=["advantages", "returns"])
+            tq.kv_batch_put(keys, partition, fields=given.apply(torch.zeros_like))
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         parts = []
@@ -149,9 +160,12 @@ class EpisodeTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         folder = Path(self.config.trainer.default_local_dir)
+        checkpoint = folder / f"global_step_{self.global_steps}"
         check_disk(folder)
+        unmark(checkpoint)
         super()._save_checkpoint()
-        mark_whole(folder / f"global_step_{self.global_steps}")
+        mark_whole(checkpoint)
+        keep_newest(folder, self.config.trainer.max_actor_ckpt_to_keep)
 
     # --- what is reported ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ It is `<run>/eval/<name>` and holds `fingerprint.json`, `config.yaml`, `results.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from typing import Any
 from verl_socio.errors import invalid
 from verl_socio.evaluate.fingerprint import Fingerprint, differences
 from verl_socio.evaluate.rows import SampleRow, read_rows
+from verl_socio.file_lock import hold
+from verl_socio.whole_file import write_whole
 
 _FINGERPRINT = "fingerprint.json"
 
@@ -43,12 +44,8 @@ class Results:
         self.folder = folder
         _claim(folder, fingerprint)
         self._file = (folder / "results.jsonl").open("a+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            rule = "is being written by another evaluation"
-            raise invalid("name", folder.name, rule, "wait for it, or choose another name with name=NAME") from error
+        rule = "is being written by another evaluation"
+        hold(self._file, invalid("name", folder.name, rule, "wait for it, or choose another name with name=NAME"))
         _cut_torn_line(self._file.fileno())
         self.done = {row.id for row in self.rows()}
 
@@ -84,7 +81,7 @@ class Results:
 
     def write(self, name: str, text: str) -> None:
         """Write a small file of the folder in one step: a reader never sees half of it."""
-        _write(self.folder / name, text)
+        write_whole(self.folder / name, text)
 
 
 def _claim(folder: Path, fingerprint: Fingerprint) -> None:
@@ -105,13 +102,7 @@ def _claim(folder: Path, fingerprint: Fingerprint) -> None:
         rule = "must be empty or hold an evaluation"
         raise invalid("name", str(folder), rule, "choose another name with name=NAME")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(mark, fingerprint.to_json())
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(mark, fingerprint.to_json())
 
 
 def _short(value: Any) -> str:

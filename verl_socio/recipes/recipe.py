@@ -67,8 +67,13 @@ class Stage:
             raise invalid(f"{where}.points", self.points, "must be 1 or more", "raise it")
         if self.thin_iou is not None and not 0.0 <= self.thin_iou <= 1.0:
             raise invalid(f"{where}.thin_iou", self.thin_iou, "must lie in 0..1", "use 0.5, or null to send every box")
-        _check_read_back(f"{where}.grammar", self.grammar, self.points)
+        _check_read_back(f"{where}.grammar", self.grammar, self.num_points)
         self.prompt.try_out(self.images)
+
+    @property
+    def num_points(self) -> int:
+        """Points on the object that an item has which is written as asked."""
+        return len(self.grammar.point_keys) + (self.points if self.grammar.points is not None else 0)
 
     def ask(self, *, question: str, previous: str, size_wh: tuple[float, float]) -> str:
         """The prompt's text; arguments as for `Template.__call__`, which is told what this stage shows."""
@@ -115,7 +120,8 @@ class Recipe:
         feedback: How boxes and masks are drawn for a stage with feedback.
         refine_from: "each": every rollout goes on from its own stage-1 answer, as soon as its mask is there.
             "best": every rollout of a group goes on from the group's best stage-1 answer, which waits for the group.
-        told_items: How many items of an answer the next prompt repeats; it bounds that prompt whatever was answered.
+        told_items: How many items of an answer the next prompt repeats, each with no more points than were asked for;
+            it bounds that prompt whatever was answered.
         no_target: Whether samples without any target belong to the method; else such a mask is a fault of the data.
         data: The data set that the method was published with, for a configuration that names none.
         frame: Coordinates the model speaks in: "model", the frame of its family, or "image", the image's own pixels.
@@ -202,9 +208,8 @@ def _stage(name: str, config: Any) -> Stage:
     )
 
 
-def _check_read_back(where: str, grammar: Grammar, points: int) -> None:
+def _check_read_back(where: str, grammar: Grammar, num_points: int) -> None:
     """Write an item as the grammar says and read it again: what fails here no model could get right."""
-    num_points = len(grammar.point_keys) + (points if grammar.points is not None else 0)
     labels = (1,) * num_points
     if grammar.negative_points is not None:
         labels += (0,)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from verl_socio.answer import Grammar, Prompt, describe
+from verl_socio.answer import Prompt, describe
 from verl_socio.chat import ChatModel
 from verl_socio.data import load_samples, validate
 from verl_socio.data.sample import Sample
 from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.errors import invalid
 from verl_socio.geometry import Frame
-from verl_socio.recipes import Recipe
+from verl_socio.recipes import Recipe, Stage
 from verl_socio.rewards import Target
 from verl_socio.segment import SegmenterConfig, locate
 from verl_socio.segment.box_segmenter import BoxSegmenter
@@ -79,7 +79,7 @@ def _check_data(config: DictConfig, recipe: Recipe) -> tuple[list[Sample], list[
     if is_supervised(config):
         rows = count * len(recipe.stages)
         having = f"{rows} rows of {having}"
-        check_epochs(config, rows)
+    check_epochs(config, rows)
     if rows < data.train_batch_size:
         rule = f"must not exceed the {having}"
         raise invalid("data.train_batch_size", data.train_batch_size, rule, "lower it or give more samples")
@@ -115,7 +115,7 @@ def _check_budget(config: DictConfig, recipe: Recipe, chat: ChatModel, samples: 
         if needed > data.max_prompt_length:
             rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens"
             raise invalid("data.max_prompt_length", data.max_prompt_length, rule, "raise it or show smaller images")
-        return Reply(_longest_answer(stage.grammar, recipe.told_items, chat.frame_of(scene.size_wh)))
+        return Reply(_longest_answer(stage, recipe.told_items, chat.frame_of(scene.size_wh)))
 
     asyncio.run(
         run_episode(scene, recipe, generate=generate, segmenter=BoxSegmenter(), frame_of=chat.frame_of),
@@ -152,11 +152,11 @@ def _load_chat(config: DictConfig) -> ChatModel:
         raise invalid(model_key(config), path, rule, "correct the path or the Hub id") from error
 
 
-def _longest_answer(grammar: Grammar, told_items: int, frame: Frame) -> str:
+def _longest_answer(stage: Stage, told_items: int, frame: Frame) -> str:
     """Boxes and points of the most digits, as many as the next prompt repeats."""
-    width, height = frame.size_wh
-    num_points = len(grammar.point_keys) + (2 if grammar.points is not None else 0)
+    (width, height), grammar = frame.size_wh, stage.grammar
     box = None if grammar.box is None else (width - 2, height - 2, width, height)
-    prompt = Prompt(box, ((width - 1, height - 1),) * num_points, (1,) * num_points)
+    labels = (1,) * stage.num_points + (0,) * (stage.num_points if grammar.negative_points is not None else 0)
+    prompt = Prompt(box, ((width - 1, height - 1),) * len(labels), labels)
     num_items = 1 if grammar.single else min(told_items, grammar.max_items)
     return f"<think></think><answer>{describe([prompt] * num_items, grammar)}</answer>"

@@ -42,7 +42,11 @@ def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
 
     prepare(config)
     check(config)
-    folder = claim(config)
+    with claim(config) as folder:
+        _go_on(config, folder)
+
+
+def _go_on(config: DictConfig, folder: Path) -> None:
     newest = newest_whole(Path(config.trainer.default_local_dir))
     _announce(config, folder, newest)
     total = config.trainer.total_training_steps

@@ -1,8 +1,8 @@
-"""How many processes a run has, and whether its rows can be shared among them."""
+"""How many processes and steps a run has, and whether its rows can be shared among them."""
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from verl_socio.errors import invalid
 from verl_socio.train.settings import is_supervised
@@ -12,7 +12,8 @@ def check_ranks(config: DictConfig) -> None:
     """Check the counts of a run.
 
     Raises:
-        ValueError: A count is no whole number of 1 or more, there are fewer GPUs, or rows cannot be shared evenly.
+        ValueError: A count is no whole number of 1 or more, there are fewer GPUs, rows cannot be shared evenly, or one
+            may be too long for a micro-batch.
     """
     if is_supervised(config):
         _check_rows(config)
@@ -21,14 +22,19 @@ def check_ranks(config: DictConfig) -> None:
 
 
 def check_epochs(config: DictConfig, rows: int) -> None:
-    """Check that supervised fine-tuning comes to its last step, after which alone it writes what it has learnt.
+    """Check that a run comes to its last step, after which alone it surely writes what it has learnt.
 
     Args:
         config: The settings.
-        rows: Rows of an epoch.
+        rows: Rows of an epoch: what `data.train_batch_size` counts.
+
+    Raises:
+        ValueError: There are fewer steps in all epochs together, or no step is asked for.
     """
     trainer, an_epoch = config.trainer, rows // config.data.train_batch_size
     steps = trainer.total_training_steps
+    if steps is not None:
+        _check_counts({"trainer.total_training_steps": steps})
     if an_epoch and steps is not None and trainer.total_epochs * an_epoch < steps:
         rule = f"gives {trainer.total_epochs * an_epoch} steps, fewer than trainer.total_training_steps = {steps}"
         raise invalid("trainer.total_epochs", trainer.total_epochs, rule, f"raise it to {-(-steps // an_epoch)}")
@@ -41,14 +47,20 @@ def _check_rollouts(config: DictConfig) -> None:
         {
             "trainer.n_gpus_per_node": trainer.n_gpus_per_node,
             "trainer.nnodes": trainer.nnodes,
+            "trainer.total_epochs": trainer.total_epochs,
             "data.train_batch_size": batch_size,
             "actor_rollout_ref.rollout.n": rollout.n,
             "actor_rollout_ref.rollout.tensor_model_parallel_size": rollout.tensor_model_parallel_size,
             "actor_rollout_ref.actor.ppo_mini_batch_size": mini_batch,
         }
     )
+    if config.algorithm.adv_estimator == "grpo" and rollout.n == 1:
+        rule = "must be 2 or more: an answer is compared with the others of its group"
+        raise invalid("actor_rollout_ref.rollout.n", rollout.n, rule, "raise it")
     ranks = trainer.n_gpus_per_node * trainer.nnodes
     _check_gpus(trainer)
+    if trainer.nnodes > 1:
+        _check_machines(trainer)
     if ranks % rollout.tensor_model_parallel_size:
         field = "actor_rollout_ref.rollout.tensor_model_parallel_size"
         raise invalid(field, rollout.tensor_model_parallel_size, f"must divide the {ranks} ranks", "choose a divisor")
@@ -60,6 +72,23 @@ def _check_rollouts(config: DictConfig) -> None:
         rule = f"must divide data.train_batch_size = {batch_size}"
         fix = "leave it as it is for one update a stage"
         raise invalid("actor_rollout_ref.actor.ppo_mini_batch_size", mini_batch, rule, fix)
+    filled = (
+        ("actor.use_dynamic_bsz", "actor.ppo_max_token_len_per_gpu"),
+        ("rollout.log_prob_use_dynamic_bsz", "rollout.log_prob_max_token_len_per_gpu"),
+        ("ref.log_prob_use_dynamic_bsz", "ref.log_prob_max_token_len_per_gpu"),
+    )
+    for switch, limit in filled:
+        if OmegaConf.select(config.actor_rollout_ref, switch):
+            _check_micro_batch(config, f"actor_rollout_ref.{limit}")
+
+
+def _check_micro_batch(config: DictConfig, field: str) -> None:
+    """Check that a micro-batch holds the longest row, with which verl would fail: maybe hours into the run."""
+    tokens, longest = OmegaConf.select(config, field), config.data.max_prompt_length + config.data.max_response_length
+    _check_counts({field: tokens})
+    if tokens < longest:
+        rule = f"must hold data.max_prompt_length + data.max_response_length = {longest}"
+        raise invalid(field, tokens, rule, f"raise it to {longest}")
 
 
 def _check_gpus(trainer: DictConfig) -> None:
@@ -71,6 +100,15 @@ def _check_gpus(trainer: DictConfig) -> None:
             raise invalid(
                 "trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible"
             )
+
+
+def _check_machines(trainer: DictConfig) -> None:
+    from verl_socio import cluster  # Ray, which one machine need not wait for here
+
+    if cluster.address_to_join() is None:
+        rule = "needs a Ray cluster of as many machines"
+        fix = "start it (ray start on each machine) and set RAY_ADDRESS, or set it to 1"
+        raise invalid("trainer.nnodes", trainer.nnodes, rule, fix)
 
 
 def _check_counts(counts: dict[str, object]) -> None:
@@ -88,7 +126,6 @@ def _check_rows(config: DictConfig) -> None:
             "trainer.nnodes": trainer.nnodes,
             "trainer.total_epochs": trainer.total_epochs,
             "data.train_batch_size": data.train_batch_size,
-            "data.max_token_len_per_gpu": data.max_token_len_per_gpu,
         }
     )
     _check_gpus(trainer)
@@ -101,10 +138,7 @@ def _check_rows(config: DictConfig) -> None:
     if data.train_batch_size % ranks:
         rule = f"must be a multiple of the {ranks} ranks"
         raise invalid("data.train_batch_size", data.train_batch_size, rule, "choose a multiple")
-    longest = data.max_prompt_length + data.max_response_length
-    if data.max_token_len_per_gpu < longest:
-        rule = f"must hold data.max_prompt_length + data.max_response_length = {longest}"
-        raise invalid("data.max_token_len_per_gpu", data.max_token_len_per_gpu, rule, f"raise it to {longest}")
+    _check_micro_batch(config, "data.max_token_len_per_gpu")
     for field in ("save_freq", "test_freq"):
         # verl divides by them; "after_each_epoch" is its own word.
         if trainer[field] == 0:

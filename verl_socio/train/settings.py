@@ -15,7 +15,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -84,7 +84,10 @@ def _explained(overrides: Sequence[str], *errors: type[Exception]) -> Iterator[N
         # The first line says what is wrong, unless it announces the next; a YAML error tells file and line last.
         first, *more = str(error).split("\n")
         rule = " ".join([first, *more] if isinstance(error, YAMLError) else [first, *more[: first.endswith(":")]])
-        raise invalid("settings", " ".join(overrides), rule, "see configs/ for the keys and their values") from error
+        fix = "see configs/ for the keys and their values"
+        if isinstance(error, OverrideParseException):
+            fix = f"quote a value with such characters, for hydra and for the shell: 'key=\"value\"'; or {fix}"
+        raise invalid("settings", " ".join(overrides), rule, fix) from error
 
 
 def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
