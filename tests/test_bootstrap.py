@@ -37,6 +37,15 @@ def test_the_figures_are_those_of_the_running_score(seed, samples, failures):
     )
 
 
+@pytest.mark.parametrize("iou", [0.0, 1.0])
+def test_an_answer_that_could_not_be_read_is_no_empty_mask(iou):
+    running, collected = SegmentationScore(), SegmentationRatios()
+    for each in (running, collected):
+        each.add(MaskScore(iou, 0, 0, 0, 0, 0))
+    expected = running.compute()
+    assert collected.ratios().values().tolist() == [expected[key] for key in ("ciou", "giou", "f1")] == [iou] * 3
+
+
 @pytest.mark.parametrize("failed", [False, True])
 def test_where_there_is_nothing_to_find_the_rule_is_the_running_score_s(failed):
     running, collected = SegmentationScore(), SegmentationRatios()
@@ -89,9 +98,9 @@ def test_95_of_100_intervals_hold_the_truth():
 
 def test_paired_sets_are_drawn_together():
     better, worse = column([0.9, 0.5, 0.1], [1] * 3), column([0.8, 0.4, 0.0], [1] * 3)
-    draws = better.beside(worse).replicates(100)
-    np.testing.assert_allclose(draws[:, 0] - draws[:, 1], 0.1)
-    [interval] = intervals_of(draws[:, :1] - draws[:, 1:])
+    draws = better.replicates(100) - worse.replicates(100)
+    np.testing.assert_allclose(draws, 0.1)
+    [interval] = intervals_of(draws)
     assert interval.low == pytest.approx(0.1) and interval.high == pytest.approx(0.1)
 
 

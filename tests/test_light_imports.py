@@ -11,6 +11,7 @@ import verl_socio
 PACKAGE = Path(verl_socio.__file__).parent
 LIGHT = (
     "errors",
+    "text",
     "geometry",
     "loose_json",
     "masks",

@@ -37,8 +37,8 @@ class Ratios:
     Attributes:
         tops: `(N, K)` float64, what is summed above the line: a row a sample, a column a figure.
         bottoms: `(N, K)` float64, what is summed below it.
-        failed: `(N,)` bool. Where a bottom sums to 0 the figure is 0 if a sample failed and 1 if none did, the rule of
-            `verl_socio.metrics.SegmentationScore`.
+        failed: `(N,)` bool. Where a bottom sums to 0 the figure is 0 if a sample failed or was not answered and 1 if
+            none was, the rule of `verl_socio.metrics.SegmentationScore`.
 
     Raises:
         ValueError: There is no sample.
@@ -55,11 +55,6 @@ class Ratios:
         if len(self.tops) == 0:
             raise invalid("score.n", 0, "there is no sample to score", "check the data path and the split")
 
-    def beside(self, other: Ratios) -> Ratios:
-        """Both sets' figures, for samples that are the same in the same order: one draw is then a draw of both."""
-        tops, bottoms = (np.hstack(pair) for pair in ((self.tops, other.tops), (self.bottoms, other.bottoms)))
-        return Ratios(tops, bottoms, self.failed | other.failed)
-
     def values(self) -> np.ndarray:
         """The figures: `(K,)`."""
         values: np.ndarray = self._values(np.ones((1, len(self.tops))))[0]
@@ -70,7 +65,7 @@ class Ratios:
 
         Args:
             count: How often.
-            seed: The same seed draws the same samples of any two sets of one size.
+            seed: The same seed draws the same samples of any two sets of one size: differences of theirs are paired.
 
         Returns:
             `(count, K)`: the figures of each draw.
@@ -117,7 +112,8 @@ class SegmentationRatios:
     def add(self, score: MaskScore) -> None:
         """Add a sample."""
         instances = score.predicted + score.targeted
-        self._rows.append((score.intersection, score.union, score.iou, 2 * score.hits, instances, False))
+        row = (score.intersection, score.union, score.iou, 2 * score.hits, instances, score.is_silent)
+        self._rows.append(row)
 
     def add_failed(self, target_area: int, target_instances: int) -> None:
         """Add a sample without a result: intersection 0, union the target's area in pixels, IoU 0, no hit."""

@@ -129,6 +129,11 @@ class MaskScore:
     predicted: int
     targeted: int
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether an answer could not be read where there is no target: the rule of `measure`."""
+        return self.union == 0 and self.iou == 0.0
+
 
 def measure(
     prediction_hw: np.ndarray, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None, *, answered: bool = True
@@ -221,7 +226,7 @@ class SegmentationScore:
         self._union += score.union
         self._hits += score.hits
         self._instances += score.predicted + score.targeted
-        self._unanswered += score.union == 0 and score.iou == 0.0
+        self._unanswered += score.is_silent
         self._ious.append(score.iou)
 
     def add_failure(self, target_hw: np.ndarray, ignore_hw: np.ndarray | None = None) -> None:

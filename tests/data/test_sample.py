@@ -104,6 +104,11 @@ def test_text_fields_are_checked(make_raw, field):
         sample(make_raw("x"), **{field: " "})
 
 
+def test_half_a_surrogate_pair_in_a_question_is_an_error_that_names_the_sample(make_raw):
+    with pytest.raises(ValueError, match=r"^question of a = 'a \\ud83d b': .*half a surrogate pair.*Fix:"):
+        sample(make_raw("x"), question="a \ud83d b")
+
+
 @given(
     id=st.text(min_size=1).filter(str.strip),
     question=st.text(min_size=1).filter(str.strip),

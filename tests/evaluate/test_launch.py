@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from verl_socio.evaluate.launch import launch
 from verl_socio.train.settings import ROOT
@@ -114,6 +115,10 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys):
         ("+segmenter.size=3", "segmenter.size = 3"),
         ("max_prompt_length=20", "max_prompt_length = 20"),
         ("frame=pixels", "frame = 'pixels'"),
+        ("sampling.temperature=-1", "sampling.temperature = -1"),
+        ("host=http://localhost:abc/v1", "host = 'http://localhost:abc/v1'"),
+        ("host=http://", "host = 'http://'"),
+        ("host='http://[::1/v1'", "host = 'http://[::1/v1'"),
     ],
 )
 def test_bad_input_is_told_before_anything_starts(tiny_model, tmp_path, override, message):
@@ -121,6 +126,20 @@ def test_bad_input_is_told_before_anything_starts(tiny_model, tmp_path, override
         launch([f"model={tiny_model}", f"data={FIGURE}", f"output_root={tmp_path}", override], dry_run=False)
     assert message in str(caught.value) and "Fix: " in str(caught.value)
     assert not list(tmp_path.rglob("vllm.log"))
+
+
+def test_a_map_that_no_stage_shows_need_not_fit(tiny_model, tmp_path, write_sample, monkeypatch):
+    data = tmp_path / "data"
+    Image.new("RGB", (5, 5)).save(write_sample(data, "s", "test") / "map.png")
+    overrides = [f"model={tiny_model}", f"data={data}", f"output_root={tmp_path}"]
+    with pytest.raises(ValueError, match=r"map of s = \(5, 5\): must be as large as"):
+        launch(overrides, dry_run=False)
+    started = []
+    monkeypatch.setattr("verl_socio.evaluate.launch.run", lambda waiting, *_: started.extend(waiting))
+    monkeypatch.setattr("verl_socio.evaluate.launch._finish", lambda evaluation: sys.exit())
+    with pytest.raises(SystemExit):
+        launch([*overrides, "images=[satellite]"], dry_run=False)
+    assert [sample.map for sample in started[0].samples] == [None]
 
 
 def test_results_of_other_settings_under_the_same_name_are_refused(tiny_model, tmp_path):

@@ -74,6 +74,8 @@ def test_what_is_no_list_of_splits_is_an_error(cases, split):
         ("[]", "must map names"), ("a: 1", "must map names"), ("a: [1]", "must map names"), ("{", "must be YAML"),
         ("a: [nokey=1]", r"ablations.a: settings = .*nokey"), ("a: [model=an/other]", "may not change model"),
         ("a: [vllm.dtype=half]", "may not change vllm"), ("a: [split=val]", "may not change split"),
+        ("a: [question=random]", "may not change question"), ("a: [question_seed=3]", "may not change question_seed"),
+        ("a: [data_format=raw]", "may not change data_format"), ("a: [protocol=boxes]", "may not change protocol"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_none_of_ablations_is_an_error(cases, text, message):

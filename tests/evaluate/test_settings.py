@@ -86,3 +86,18 @@ def test_the_embedded_model_is_asked_with_the_prompts_it_knows():
     prompts = [stage.prompt for stage in config.recipe.stages.values()]
     assert prompts == ["embedded_localise.jinja", "embedded_refine.jinja"]
     assert config.max_prompt_length == 512
+
+
+@pytest.mark.parametrize("content", [b"{", b"a: b: c", b"\tname: 1", b"\xff", b"a: 1\na: 2"])
+def test_a_recipe_of_ones_own_that_is_no_yaml_is_an_error(tmp_path, content):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^settings = .*mine\.yaml.*Fix:"):
+        resolve(["model=some/model", f"recipe={tmp_path / 'mine.yaml'}"])
+
+
+@pytest.mark.parametrize("stages", ["null", "{only: null}", "{only: 3}"])
+def test_images_leave_what_is_no_stage_to_the_recipe_s_own_check(tmp_path, stages):
+    (tmp_path / "mine.yaml").write_text(f"name: mine\nstages: {stages}")
+    config = resolve(["model=some/model", f"recipe={tmp_path / 'mine.yaml'}", "images=[satellite]"])
+    with pytest.raises(ValueError, match="Fix: "):
+        Recipe.from_config(OmegaConf.to_container(config.recipe))

@@ -83,3 +83,26 @@ def test_a_prompt_that_cannot_fit_is_told_with_its_numbers(write_samples, recipe
     check_prompts(samples, recipe, tiny_chat, 640)
     with pytest.raises(ValueError, match=f"needs {needed} tokens or more"):
         check_prompts(samples, recipe, tiny_chat, needed - 1)
+
+
+@pytest.fixture
+def bad_pictures(write_samples):
+    """Of four samples the second has a satellite of 16 bits, the third one that is cut off, the last a small map."""
+    folder = write_samples(["name"] * 4)
+    place = folder / "test"
+    Image.fromarray(np.full((48, 64), 40_000, dtype=np.uint16)).save(place / "sample_1" / "sat.png")
+    with (place / "sample_2" / "sat.png").open("r+b") as file:
+        file.truncate(200)
+    Image.new("RGB", (5, 5)).save(place / "sample_3" / "map.png")
+    return folder
+
+
+def test_a_picture_that_the_model_could_not_be_shown_is_a_fault_of_the_data(bad_pictures):
+    with pytest.raises(ValueError, match=r"3 faults") as caught:
+        look(bad_pictures)
+    assert all(f"\n  {told}" in str(caught.value) for told in ("sample_1: image", "sample_2: image", "sample_3: map"))
+
+
+def test_a_map_that_no_stage_shows_is_none(bad_pictures):
+    with pytest.raises(ValueError, match=r"2 faults"):
+        look(bad_pictures, need_map=False)

@@ -2,13 +2,17 @@
 
 import asyncio
 import hashlib
+import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from verl_socio.episode import Turn
 from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, _output_to, _shared_cores, seed_of
@@ -88,6 +92,45 @@ def test_a_prompt_that_is_too_long_or_holds_a_placeholder_is_a_value_error(seen)
 @pytest.mark.timeout(300)
 def test_vllm_s_own_words_are_in_the_log(seen):
     assert b"EngineCore" in seen.log.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "wrong"),
+    [
+        ("temperature", (0, 0.7, 2), (-0.1, 2.1, math.nan, "hot", None, True)),
+        ("top_p", (0.1, 1), (0, 1.1, math.nan, "all", True)),
+        ("top_k", (-1, 1, 50), (0, -2, 2.0, "all", True)),
+        ("seed", (0, 2**32 - 1), (-1, 2**32, 1.0, None, False)),
+    ],
+)
+def test_how_answers_are_drawn_has_ranges(name, values, wrong):
+    for value in values:
+        assert getattr(Sampling(**{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(ValueError, match=rf"^sampling\.{name} = .*: must be .*Fix: use "):
+            Sampling(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "told"),
+    [
+        (VLLMValidationError("too many tokens"), ValueError, r"^prompt of stage 1 = .*too many tokens.*Fix: "),
+        (EngineDeadError(), RuntimeError, r"^vLLM failed \(EngineDeadError: .*its log: /runs/vllm\.log"),
+        (EngineGenerateError(), RuntimeError, r"^vLLM failed \(OSError: broken pipe\); its log: /runs/vllm\.log"),
+    ],
+)
+def test_a_prompt_that_vllm_refuses_is_one_sample_s_failure_and_a_dead_engine_all_of_them(
+    tiny_chat, failure, kind, told
+):
+    class Failing:
+        async def generate(self, *_, request_id):
+            raise failure from (OSError("broken pipe") if isinstance(failure, EngineGenerateError) else None)
+            yield
+
+    limits = Limits(max_prompt_length=200, max_response_length=LENGTH, images=2)
+    host = VllmHost(Failing(), tiny_chat, Sampling(), limits, Path("/runs/vllm.log"))
+    with pytest.raises(kind, match=told):
+        asyncio.run(host(turn()))
 
 
 def test_output_goes_to_the_file_and_back(tmp_path, capfd):

@@ -99,6 +99,10 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(asked: Options, t
         ({"text": "a <|image_pad|>"}, r"must not hold the model's control tokens"),
         ({"overrides": ("no_such=1",)}, r"no_such"),
         ({"overrides": ("workers=2",)}, r"^workers = 2: must be 1"),
+        ({"overrides": ("host=http://localhost:8000/v1",)}, r"^host = .*: must be vllm"),
+        ({"overrides": ("best_of=4", "sampling.temperature=1")}, r"^best_of = 4: must be 1"),
+        ({"overrides": ("concurrency=0",)}, r"^concurrency = 0: must be a whole number of 1 or more"),
+        ({"overrides": ("sampling.temperature=-1",)}, r"^sampling.temperature = -1: must be"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(asked: Options, change: dict, match: str) -> None:

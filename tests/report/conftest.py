@@ -57,6 +57,7 @@ def write_evaluation() -> Callable[..., Path]:
         data: str = "d1",
         change: Callable[[SampleRow], SampleRow] = lambda row: row,
         strips: bool = True,
+        finished: bool = True,
         **identity: object,
     ) -> Path:
         rng = np.random.default_rng(seed)
@@ -68,6 +69,8 @@ def write_evaluation() -> Callable[..., Path]:
                 "recipe": {"name": "socioreasoner", "stages": {name: {"images": ["map"]} for name in stages}},
             }  # fmt: skip
             results.write("config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+            if finished:
+                results.write("summary.json", "{}")
             for index in range(count):
                 row = change(a_row(index, rng, stages))
                 results.append(row)

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pytest
 from rich.console import Console
@@ -71,6 +72,39 @@ def test_an_unfinished_one_is_refused(write_evaluation, tmp_path, order):
     write_evaluation(tmp_path / "b", 4)
     with pytest.raises(ValueError, match=r"b'.*has no result for 2 samples of .*a, such as sample_4.*Fix: finish it"):
         compare(*(tmp_path / name for name in order))
+
+
+def test_two_that_stopped_after_the_same_samples_are_refused(write_evaluation, tmp_path):
+    a, b = (write_evaluation(tmp_path / name, 4, finished=False) for name in "ab")
+    with pytest.raises(ValueError, match=r"a': is not finished: it has no summary.json beside its 4.*Fix: finish"):
+        compare(a, b)
+
+
+@pytest.mark.parametrize("silent", ["a", "b"])
+def test_an_answer_that_could_not_be_read_says_nothing_of_an_empty_target(write_evaluation, tmp_path, silent):
+    def answered(iou):
+        score = MaskScore(iou, 0, 0, 0, 0, 0)
+        return lambda row: dataclasses.replace(
+            row,
+            target_area=0,
+            target_instances=0,
+            stages=tuple(dataclasses.replace(stage, score=score) for stage in row.stages),
+        )
+
+    a, b = (write_evaluation(tmp_path / name, 6, change=answered(float(name != silent))) for name in "ab")
+    for each in compare(a, b).differences:
+        assert {"a": each.a, "b": each.b} == {"a": 1.0, "b": 1.0} | {silent: 0.0}
+        assert each.interval.low == each.interval.high == each.b - each.a
+
+
+def test_ids_that_are_no_utf8_are_shown(write_evaluation, tmp_path):
+    def change(row):
+        return dataclasses.replace(row, id=os.fsdecode(b"caf\xe9") + row.id)
+
+    a, b = (write_evaluation(tmp_path / name, 4, change=change, seed=seed) for seed, name in enumerate("ab"))
+    text = printed(compare(a, b))
+    assert "caf?sample_" in text
+    text.encode()
 
 
 def test_the_tables_show_figures_samples_and_settings(write_evaluation, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from verl_socio.data import coco, tables
 from verl_socio.data.truth import UNKNOWN, Truth
 from verl_socio.errors import invalid
+from verl_socio.text import is_whole
 
 LEVELS = ("name", "class", "function")
 _OPTIONAL = ("map", "target", "level", "truth")
@@ -167,12 +168,15 @@ class Sample:
         """Check the text fields.
 
         Raises:
-            ValueError: An empty id or question, or an unknown level.
+            ValueError: An empty id or question, a question with half a surrogate pair, or an unknown level.
         """
         if not self.id.strip():
             raise invalid("id", self.id, "must not be empty", "give every sample an id of its own")
         if not self.question.strip():
             raise invalid(f"question of {self.id}", self.question, "must not be empty", "write what is asked for")
+        if not is_whole(self.question):
+            rule = "must hold whole characters, but holds half a surrogate pair"
+            raise invalid(f"question of {self.id}", self.question, rule, "write it again")
         if self.level is not None and self.level not in LEVELS:
             raise invalid(f"level of {self.id}", self.level, f"must be one of {', '.join(LEVELS)}", "use one of them")
 

@@ -66,7 +66,7 @@ class _Line:
             self._terms[key].append(TERMS[key](row, stage))
         broken = stage is not None and stage.status == Status.UNPARSEABLE
         self._terms[_UNPARSED].append((float(broken), float(stage is not None)))
-        self._failed.append(stage is None or _is_silent(stage.score))
+        self._failed.append(stage is None or (stage.score is not None and stage.score.is_silent))
 
     def add_score(self, score: MaskScore, keys: Iterable[str]) -> None:
         """Add a sample's baseline."""
@@ -92,11 +92,6 @@ class _Line:
             if tells.any():
                 groups.setdefault(tells.tobytes(), (tells, []))[1].append(key)
         return list(groups.values())
-
-
-def _is_silent(score: MaskScore | None) -> bool:
-    """Whether an answer could not be read where there is no target: the rule of `verl_socio.metrics.measure`."""
-    return score is not None and score.union == 0 and score.iou == 0.0
 
 
 def _after(change: Callable[[float], float], interval: Interval) -> Interval:

@@ -15,9 +15,9 @@ from rich.markup import escape
 
 from verl_socio.data import Choice, Sample, format_of, load_samples
 from verl_socio.errors import invalid
+from verl_socio.evaluate.checks import checked
 from verl_socio.evaluate.fingerprint import Fingerprint, fingerprint
 from verl_socio.evaluate.intervals import intervals
-from verl_socio.evaluate.placement import check_this_machine, placement_of
 from verl_socio.evaluate.plan import Case, plan
 from verl_socio.evaluate.protocols import PROTOCOLS, check_samples, protocol_of
 from verl_socio.evaluate.published import papers_of
@@ -25,17 +25,16 @@ from verl_socio.evaluate.results import Results
 from verl_socio.evaluate.scores import summarise
 from verl_socio.evaluate.session import progress, run
 from verl_socio.evaluate.settings import AUTO, model_of
-from verl_socio.evaluate.station import VLLM, Evaluation, build, sampling_of
+from verl_socio.evaluate.station import VLLM, Evaluation
 from verl_socio.evaluate.subject import Subject, subject_of
 from verl_socio.evaluate.summary import summary_values
-from verl_socio.evaluate.survey import Survey, survey
+from verl_socio.evaluate.survey import Survey, survey, without_map
 from verl_socio.evaluate.table import table, timing_table
 from verl_socio.evaluate.timing import timings
 from verl_socio.evaluate.vllm_host import prepare_environment
 from verl_socio.recipes import Recipe
 from verl_socio.report.make import make
 from verl_socio.report.overview import Shown, overview
-from verl_socio.segment import SegmenterConfig
 from verl_socio.torchvision_cpu import make_importable
 from verl_socio.train.prepare import EMBEDDED, embedded_city
 
@@ -57,7 +56,7 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
         settings = "---\n".join(OmegaConf.to_yaml(case.config) for case in cases)
         console.print(settings, markup=False, highlight=False, soft_wrap=True)
         return
-    recipes = [_checked(case.config) for case in cases]
+    recipes = [checked(case.config) for case in cases]
     first = cases[0].config
     subject = subject_of(model_of(first), Path(first.output_root))
     of_our_own = first.host == VLLM
@@ -83,36 +82,6 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
         console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
-def _checked(config: DictConfig) -> Recipe:
-    """The recipe of settings whose values are in their ranges."""
-    recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    least = {
-        "concurrency": 1,
-        "workers": 1,
-        "pictures": 0,
-        "thumbnails": 0,
-        "best_of": 1,
-        "max_prompt_length": 1,
-        "max_response_length": 1,
-    }
-    for key, low in {**least, **({} if config.max_samples is None else {"max_samples": 1})}.items():
-        if not isinstance(config[key], int) or config[key] < low:
-            raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")
-    placement = placement_of(config)
-    if config.workers > 1:
-        check_this_machine(config.workers, placement)
-    build(SegmenterConfig, "segmenter", config.segmenter)
-    papers_of(config)
-    if config.host != VLLM and not re.match(r"https?://", str(config.host)):
-        rule = f"must be {VLLM}, or the address of a server"
-        raise invalid("host", config.host, rule, "write host=http://HOST:PORT/v1")
-    sampling = sampling_of(config)
-    if config.best_of > 1 and sampling.temperature == 0:
-        rule = "needs answers that differ, but sampling.temperature is 0"
-        raise invalid("best_of", config.best_of, rule, "set sampling.temperature=1.0, or best_of=1")
-    return recipe
-
-
 class _Data:
     """The splits of a start, each read and looked at once."""
 
@@ -121,7 +90,7 @@ class _Data:
         self._surveys = lru_cache(self._survey)
 
     def look(self, config: DictConfig, recipe: Recipe) -> tuple[list[Sample], Survey]:
-        """The samples of a split, and what is known of them."""
+        """The samples of a split as the recipe shows them, and what is known of them."""
         source = str(embedded_city(Path(config.output_root))) if config.data == EMBEDDED else str(config.data)
         config.data_format = format_of(source, config.data_format)
         protocol = protocol_of(config.protocol, config.data_format)
@@ -134,7 +103,8 @@ class _Data:
             rule = f"chooses by the segmenter's estimate of masks, which protocol {protocol.name} does not ask for"
             raise invalid("best_of", config.best_of, rule, "set best_of=1")
         _check_maps(recipe, samples)
-        return samples, self._surveys(*which, recipe.needs_map)
+        seen = self._surveys(*which, recipe.needs_map)
+        return samples if recipe.needs_map else [without_map(sample) for sample in samples], seen
 
     def _load(self, source: str, split: str, most: int | None, data_format: str, choice: Choice) -> list[Sample]:
         return load_samples(source, split, data_format, choice)[:most]

@@ -16,10 +16,10 @@ from verl_socio.evaluate.settings import AUTO, resolve
 from verl_socio.train.settings import CONFIGS
 
 ABLATIONS = CONFIGS / "evaluate" / "ablations"
-# One engine answers all cases, and what is compared is the same data.
+# One engine answers all cases, and what is compared is measured alike on the same data.
 _SHARED = (
-    "model", "host", "served_model", "vllm", "workers", "ray", "data", "annotations", "split", "max_samples",
-    "output_root", "name",
+    "model", "host", "served_model", "vllm", "workers", "ray", "data", "data_format", "question", "question_seed",
+    "annotations", "split", "max_samples", "protocol", "output_root", "name",
 )  # fmt: skip
 
 
@@ -101,6 +101,6 @@ def _way(way: str, overrides: Sequence[str], changes: Sequence[str], base: DictC
         raise ValueError(f"ablations.{way}: {error}") from error
     for key in _SHARED:
         if config[key] != base[key]:
-            rule = f"may not change {key}: all ablations share the model, its engine and the data"
+            rule = f"may not change {key}: all ablations share the model, its engine, the data and what is measured"
             raise invalid(f"ablations.{way}", list(changes), rule, "evaluate it by a command of its own")
     return config

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from verl_socio.errors import invalid
 from verl_socio.evaluate.published import SOCIOSEG
@@ -45,7 +46,7 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
         "embedded" stands for what the project generates itself.
 
     Raises:
-        ValueError: An unknown key, or a value of the wrong kind.
+        ValueError: An unknown key, a value of the wrong kind, or a recipe's file that is no YAML.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -57,12 +58,14 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
         for override in of_recipe:
             _apply(config, override)
         if config.images is not None:
-            for stage in config.recipe.stages.values():
-                if stage is not None:
-                    stage.images = config.images
+            # What is no mapping is told with its place when the recipe is built.
+            stages = config.recipe.stages if OmegaConf.is_dict(config.recipe.stages) else {}
+            for stage in filter(OmegaConf.is_dict, stages.values()):
+                stage.images = config.images
         OmegaConf.resolve(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        rule = str(error).splitlines()[0]
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        # Hydra's first line says what is wrong; a YAML error tells file and line last.
+        rule = " ".join(str(error).split()) if isinstance(error, YAMLError) else str(error).splitlines()[0]
         fix = "see configs/evaluate/eval.yaml and configs/recipe/ for the keys"
         raise invalid("settings", " ".join(overrides), rule, fix) from error
     return config

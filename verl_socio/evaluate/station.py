@@ -21,7 +21,7 @@ from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.protocols import PROTOCOLS
 from verl_socio.evaluate.protocols.no_masks import NoMasks
 from verl_socio.evaluate.url_host import UrlHost
-from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost
+from verl_socio.evaluate.vllm_host import SEEDS, Limits, Sampling, VllmHost
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig, create
 
@@ -175,7 +175,8 @@ def sampling_of(config: DictConfig) -> Sampling:
 def _draws(each: Evaluation) -> list[Sampling]:
     """How each of a sample's episodes is drawn: with a seed of its own."""
     sampling = sampling_of(each.config)
-    return [replace(sampling, seed=sampling.seed + 1_000_003 * number) for number in range(each.config.best_of)]
+    seeds = [(sampling.seed + 1_000_003 * number) % SEEDS for number in range(each.config.best_of)]
+    return [replace(sampling, seed=seed) for seed in seeds]
 
 
 def _limits(each: Evaluation) -> Limits:

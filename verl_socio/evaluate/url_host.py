@@ -121,11 +121,11 @@ class UrlHost:
 
     def _drawn(self, turn: Turn) -> dict[str, Any]:
         sampling = self._sampling
-        settings: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        # Not OpenAI's own. For what is not sent vLLM's server takes the model's generation_config.json.
+        more = {"top_k": sampling.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
+        settings: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p, "extra_body": more}
         if sampling.temperature > 0:
             settings["seed"] = seed_of(sampling, turn)
-        if sampling.top_k != -1:  # not a setting of OpenAI's own
-            settings["extra_body"] = {"top_k": sampling.top_k}
         return settings
 
 

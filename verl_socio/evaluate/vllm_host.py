@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +20,44 @@ from verl_socio.engine import cpu
 from verl_socio.episode import Reply, Turn
 from verl_socio.errors import invalid
 
+# As many as NumPy takes, which vLLM seeds too.
+SEEDS = 2**32
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How answers are drawn.
 
     Attributes:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; at most 2.
         top_p: Share of the probability that is drawn from, above 0 and at most 1.
         top_k: Tokens that are drawn from; -1 for all.
-        seed: Of the draw. On a GPU each prompt has its own stream, so results do not depend on what runs beside it. A
-            CPU draws all from one: vLLM dies of such streams there ("CPU Generator does not use offset").
+        seed: Of the draw, a whole number below 2**32. On a GPU each prompt has its own stream, so results do not depend
+            on what runs beside it. A CPU draws all from one: vLLM dies of such streams there ("CPU Generator does not
+            use offset").
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = -1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges: vLLM would refuse the first prompt, long after it started.
+
+        Raises:
+            ValueError: A value is none, or lies outside.
+        """
+        _check("temperature", self.temperature, (int, float), lambda value: 0 <= value <= 2, "a number in 0..2")
+        _check("top_p", self.top_p, (int, float), lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+        _check("top_k", self.top_k, (int,), lambda value: value == -1 or value >= 1, "a whole number from 1 on, or -1")
+        _check("seed", self.seed, (int,), lambda value: 0 <= value < SEEDS, "a whole number in 0..2**32-1")
+
+
+def _check(name: str, value: Any, kinds: tuple[type, ...], holds: Callable[[Any], bool], rule: str) -> None:
+    # Python takes True for 1.
+    if isinstance(value, bool) or not isinstance(value, kinds) or not holds(value):
+        raise invalid(f"sampling.{name}", value, f"must be {rule}", f"use {getattr(Sampling, name)}")
 
 
 @dataclass(frozen=True)
@@ -138,13 +159,15 @@ class VllmHost:
         chat: The model's processor.
         sampling: How answers are drawn.
         limits: Lengths of prompt and answer.
+        log: The file with what vLLM writes.
     """
 
-    def __init__(self, engine: Any, chat: ChatModel, sampling: Sampling, limits: Limits) -> None:
+    def __init__(self, engine: Any, chat: ChatModel, sampling: Sampling, limits: Limits, log: Path) -> None:
         self._engine = engine
         self.chat = chat
         self._sampling = sampling
         self._limits = limits
+        self._log = log
 
     @classmethod
     def start(cls, model: Path, chat: ChatModel, sampling: Sampling, limits: Limits, log: Path) -> VllmHost:
@@ -169,7 +192,7 @@ class VllmHost:
             engine = cls._engine_of(model, sampling, limits)
         # From here on only what goes wrong is for the console.
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        return cls(engine, chat, sampling, limits)
+        return cls(engine, chat, sampling, limits, log)
 
     @staticmethod
     def _engine_of(model: Path, sampling: Sampling, limits: Limits) -> Any:
@@ -205,10 +228,11 @@ class VllmHost:
             Its text, with a `Usage` as the record.
 
         Raises:
-            ValueError: The prompt is too long, or its placeholders and its images do not match.
-            RuntimeError: vLLM read another prompt than the processor wrote.
+            ValueError: The prompt is too long, its placeholders and its images do not match, or vLLM refuses it.
+            RuntimeError: vLLM died or failed, or read another prompt than the processor wrote.
         """
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError, VLLMServerError
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -224,8 +248,15 @@ class VllmHost:
         )
         prompt = TokensPrompt(prompt_token_ids=prompt_ids, multi_modal_data={"image": list(turn.images)})
         final = None
-        async for output in self._engine.generate(prompt, parameters, request_id=uuid4().hex):
-            final = output
+        try:
+            async for output in self._engine.generate(prompt, parameters, request_id=uuid4().hex):
+                final = output
+        except VLLMClientError as error:
+            rule, fix = f"was refused by vLLM ({error})", "shorten it or show smaller images"
+            raise invalid(f"prompt of stage {turn.stage + 1}", turn.text, rule, fix) from error
+        except VLLMServerError as error:
+            cause = error.__cause__ or error
+            raise RuntimeError(f"vLLM failed ({type(cause).__name__}: {cause}); its log: {self._log}") from error
         assert final is not None and final.finished, "vLLM ends a request with its final output"
         if list(final.prompt_token_ids) != expanded:
             read = len(final.prompt_token_ids)
@@ -242,7 +273,7 @@ class VllmHost:
             sampling: How answers are drawn.
             limits: Lengths of prompt and answer, within those that the engine was started with.
         """
-        return VllmHost(self._engine, chat, sampling, limits)
+        return VllmHost(self._engine, chat, sampling, limits, self._log)
 
     def close(self) -> None:
         """End the engine's processes."""

@@ -9,16 +9,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from verl_socio.chat import ChatModel
 from verl_socio.data.write import check_new
 from verl_socio.episode import Generate, Scene, Segment, Turn, run_episode
 from verl_socio.errors import invalid
+from verl_socio.evaluate.checks import checked
 from verl_socio.evaluate.settings import model_of, resolve
+from verl_socio.evaluate.station import VLLM, sampling_of
 from verl_socio.evaluate.subject import subject_of
-from verl_socio.evaluate.vllm_host import Limits, Sampling, VllmHost, prepare_environment
+from verl_socio.evaluate.vllm_host import Limits, VllmHost, prepare_environment
 from verl_socio.guard import Guard
 from verl_socio.infer.requests import Request, gather
 from verl_socio.infer.router import QUESTION, TASKS, Routed, by_model, by_rules
@@ -73,7 +75,7 @@ def infer(options: Options) -> Path:
             raise invalid(field, value, f"must be one of {', '.join(known)}", "use one of them")
     asked = gather(options.image, options.text, options.map_image)
     config = _settings(options)
-    recipe = _shown(Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True)), asked)
+    recipe = _shown(checked(config), asked)
     prepare_environment()
     model = subject_of(model_of(config), Path(config.output_root)).folder()
     chat = ChatModel.load(model, config.frame)
@@ -97,8 +99,13 @@ def _settings(options: Options) -> DictConfig:
     if options.recipe is not None:
         given.append(f"recipe={options.recipe}")
     config = resolve([*given, *options.overrides])
-    if config.workers != 1:
-        raise invalid("workers", config.workers, "must be 1: one engine answers", "leave it out")
+    for key, only, why in (
+        ("workers", 1, "one engine answers"),
+        ("host", VLLM, "the model answers here"),
+        ("best_of", 1, "each image is answered once"),
+    ):
+        if config[key] != only:
+            raise invalid(key, config[key], f"must be {only}: {why}", "leave it out")
     return config
 
 
@@ -137,7 +144,7 @@ class _Work:
 
     async def run(self, asked: Sequence[tuple[Request, Routed]]) -> int:
         """Answer everything; returns how many could not be answered."""
-        sampling = Sampling(**self.config.sampling)
+        sampling = sampling_of(self.config)
         limits = self._limits()
         if self.engine == "transformers":
             local = TransformersHost.load(self.model, self.chat, sampling, limits.max_response_length)

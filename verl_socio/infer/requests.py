@@ -88,8 +88,6 @@ def _of_lines(file: Path, text: str | None) -> Iterator[Request]:
 def _request(field: str, image: str, text: str | None, map_image: str | None) -> Request:
     if text is None or not text.strip():
         raise invalid("text", text, "must say what is asked", 'give --text "school"')
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise invalid("text", text, "must hold whole characters, but holds half a surrogate pair", "write it again")
     for place, path in ((field, image), ("map", map_image)):
         if path is not None and not os.path.isfile(path):
             raise invalid(place, path, "must be an existing image file", "correct the path")

@@ -34,12 +34,15 @@ class TransformersHost:
     @classmethod
     def load(cls, folder: Path, chat: ChatModel, sampling: Sampling, max_response_length: int) -> TransformersHost:
         """Load a model's folder, on the GPU where there is one."""
-        from transformers import AutoModelForImageTextToText
+        from transformers import AutoModelForImageTextToText, GenerationConfig
         from transformers.utils import logging
 
         logging.disable_progress_bar()
         gpu = torch.cuda.is_available()
         model = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto" if gpu else torch.float32)
+        # Of the model's own settings only tokens: a penalty, say, would change the answers of this host alone.
+        own = model.generation_config
+        model.generation_config = GenerationConfig(eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id)
         return cls(model.eval().to("cuda" if gpu else "cpu"), chat, sampling, max_response_length)
 
     async def __call__(self, turn: Turn) -> Reply:
@@ -50,7 +53,7 @@ class TransformersHost:
         encoded = self._chat.encode(turn)
         device = self._model.device
         prompt = torch.tensor([encoded.prompt_ids], device=device)
-        drawn: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        drawn: dict[str, Any] = {"do_sample": False}
         if self._sampling.temperature > 0:
             top_k = max(0, self._sampling.top_k)  # transformers' word for all is 0
             drawn = {"do_sample": True, "temperature": self._sampling.temperature, "top_p": self._sampling.top_p}

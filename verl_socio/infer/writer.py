@@ -18,6 +18,7 @@ from verl_socio.infer.requests import Request
 from verl_socio.infer.router import COUNTING, SEGMENTATION, Routed
 from verl_socio.recipes import Recipe
 from verl_socio.render import draw_feedback, panel
+from verl_socio.whole_file import write_whole
 
 _COLUMNS = 4
 
@@ -63,12 +64,12 @@ class Writer:
 
     def write_words(self, request: Request, routed: Routed, text: str) -> list[Path]:
         """Keep an answer in words, `<name>_answer.json`; returns the file."""
-        words = text.encode("utf-8", "replace").decode("utf-8")
-        return [self._write_json(f"{request.name}_answer.json", {**_asked(request, routed), "answer": words})]
+        return [self._write_json(f"{request.name}_answer.json", {**_asked(request, routed), "answer": text})]
 
     def _write_json(self, name: str, content: dict[str, Any]) -> Path:
         path = self.folder / name
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # In ASCII: file names and texts of models need not be whole UTF-8.
+        write_whole(path, json.dumps(content, indent=1) + "\n")
         return path
 
     def _picture(self, request: Request, episode: Episode) -> Image.Image:

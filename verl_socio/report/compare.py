@@ -17,6 +17,9 @@ from verl_socio.evaluate.intervals import add
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL
 from verl_socio.report.load import Evaluated, load
+from verl_socio.text import printable
+
+_FINISH = "finish it first: the command that began it goes on"
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def compare(first: Path, second: Path) -> Comparison:
         second: Another's.
 
     Raises:
-        ValueError: A folder holds no evaluation, or the two are of different data, or one lacks samples of the other.
+        ValueError: A folder holds no evaluation or an unfinished one, or the two are of different data.
     """
     a, b = load(first), load(second)
     pairs = _paired(a, b)
@@ -98,12 +101,17 @@ def _paired(a: Evaluated, b: Evaluated) -> list[tuple[SampleRow, SampleRow]]:
         rule = f"is of other data than {a.folder} ({b.config.data}, split {b.config.split}; that one has "
         rule += f"{a.config.data}, split {a.config.split}): the samples, their images or their targets differ"
         raise invalid("compare", str(b.folder), rule, "evaluate both on the same data, split and max_samples")
+    for one in (a, b):
+        # Written once all samples are done: two may have stopped after the same ones.
+        if not (one.folder / "summary.json").is_file():
+            rule = f"is not finished: it has no summary.json beside its {len(one.rows)} results"
+            raise invalid("compare", str(one.folder), rule, _FINISH)
     rows = {row.id: row for row in b.rows}
     for one, other in ((a, b), (b, a)):
         known = {row.id for row in one.rows}
         if lacking := [row.id for row in other.rows if row.id not in known]:
             rule = f"has no result for {len(lacking)} samples of {other.folder}, such as {lacking[0]}"
-            raise invalid("compare", str(one.folder), rule, "finish it first: the command that began it goes on")
+            raise invalid("compare", str(one.folder), rule, _FINISH)
     return [(row, rows[row.id]) for row in a.rows]
 
 
@@ -115,11 +123,11 @@ def _differences(
     for row, twin in chosen:
         add(one, row, len(a.stages) - 1)
         add(other, twin, len(b.stages) - 1)
-    both = one.ratios().beside(other.ratios())
-    draws, values, count = both.replicates(), both.values(), len(FIGURES)
-    spreads = intervals_of(draws[:, count:] - draws[:, :count])
-    for number, (figure, spread) in enumerate(zip(FIGURES, spreads, strict=True)):
-        yield Difference(level, figure, len(chosen), float(values[number]), float(values[count + number]), spread)
+    of_a, of_b = one.ratios(), other.ratios()
+    # Both draw the same samples.
+    spreads = intervals_of(of_b.replicates() - of_a.replicates())
+    for figure, first, second, spread in zip(FIGURES, of_a.values(), of_b.values(), spreads, strict=True):
+        yield Difference(level, figure, len(chosen), float(first), float(second), spread)
 
 
 def _iou(row: SampleRow) -> float:
@@ -140,7 +148,7 @@ def tables(comparison: Comparison, most: int) -> list[Table]:
         f"In percent, by the last stage. Interval of B - A: 95 %, paired bootstrap ({REPLICATES} draws, seed {SEED});"
     )
     figures = Table(
-        title=f"A: {escape(comparison.titles[0])}\nB: {escape(comparison.titles[1])}",
+        title=f"A: {_shown(comparison.titles[0])}\nB: {_shown(comparison.titles[1])}",
         caption=f"{rule} * where it leaves out 0.", title_justify="left", caption_justify="left",
     )  # fmt: skip
     for name in ("level", "figure"):
@@ -162,10 +170,14 @@ def tables(comparison: Comparison, most: int) -> list[Table]:
         changed.add_column(name, justify="right")
     for sample in comparison.changed[:most]:
         values = (f"{100 * sample.a:.1f}", f"{100 * sample.b:.1f}", f"{100 * (sample.b - sample.a):+.1f}")
-        changed.add_row(escape(sample.id), escape(sample.question), *values)
+        changed.add_row(_shown(sample.id), _shown(sample.question), *values)
     settings = Table(title="What differs between them", title_justify="left")
     for name in ("key", "A", "B"):
         settings.add_column(name, overflow="fold")
     for key, old, new in comparison.settings:
-        settings.add_row(*(escape(str(value)) for value in (key, old, new)))
+        settings.add_row(*(_shown(str(value)) for value in (key, old, new)))
     return [figures, changed, *([settings] if comparison.settings else [])]
+
+
+def _shown(text: str) -> str:
+    return escape(printable(text))

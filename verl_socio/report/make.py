@@ -20,6 +20,8 @@ from verl_socio.report.figures import Figures, figures_of
 from verl_socio.report.kinds import KINDS
 from verl_socio.report.load import Evaluated, load
 from verl_socio.report.samples import entries
+from verl_socio.text import printable
+from verl_socio.whole_file import write_whole
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -40,17 +42,10 @@ def make(folder: Path) -> Path:
     figures = figures_of(evaluated)
     samples = entries(evaluated)
     drawn = charts(evaluated, figures, folder / "charts")
-    _write(folder / "report.json", json.dumps(_machine(evaluated, figures, samples), indent=1, allow_nan=False))
+    write_whole(folder / "report.json", json.dumps(_machine(evaluated, figures, samples), indent=1, allow_nan=False))
     page = folder / "report.html"
-    _write(page, _page(evaluated, figures, samples, drawn))
+    write_whole(page, printable(_page(evaluated, figures, samples, drawn)))
     return page
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.part")
-    # Half of a character, as a model may write it, has no bytes of its own.
-    draft.write_bytes(text.encode("utf-8", "replace"))
-    draft.replace(path)
 
 
 def _machine(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def test_two_pictures_of_one_id_are_a_fault(published_set):
         ("[]", 'a list under "questions"'),
         ('{"questions": [], "answer": []}', 'a list under "questions"'),
         ('{"questions": ["a", " "], "answer": []}', "no empty one"),
+        ('{"questions": ["a", "b \\ud83d"], "answer": []}', "half a surrogate pair"),
         ('{"questions": ["a"]}', 'a list under "answer"'),
         ('{"questions": ["a"], "answer": "b"}', 'a list under "answer"'),
     ],

@@ -39,6 +39,7 @@ def test_a_split_s_entries_ask_their_sentences(published_set):
         ({"ann_id": [1]}, r"sample 101 .*but \[1\] has none"),
         ({"sentences": []}, r"sample 101 .*must have sentences with text"),
         ({"sentences": None}, r"sample 101 .*must have sentences with text"),
+        ({"sentences": [{"sent": "a \ud83d"}]}, r"question of 101 .*half a surrogate pair"),
     ],
 )
 def test_an_entry_that_is_no_sample_is_told(published_set, changes, told):

@@ -9,6 +9,7 @@ from pathlib import Path
 from verl_socio.data.levels import level_of
 from verl_socio.data.problem import Problem
 from verl_socio.data.sample import LEVELS, ImageRef, Sample
+from verl_socio.text import is_whole
 
 QUESTION, SATELLITE, MAP, MASK = "question.json", "sat.png", "map.png", "mask.png"
 _FILES = (QUESTION, SATELLITE, MAP, MASK)
@@ -63,7 +64,7 @@ def parse_question(text: bytes) -> tuple[str, str]:
     question = content.get("problem") if isinstance(content, dict) else None
     if not isinstance(question, str) or not question.strip():
         raise ValueError('must be an object with text under "problem"')
-    if any("\ud800" <= letter <= "\udfff" for letter in question):
+    if not is_whole(question):
         raise ValueError('must hold whole characters under "problem", but holds half a surrogate pair')
     level = content.get("level", level_of(question))
     if level not in LEVELS:

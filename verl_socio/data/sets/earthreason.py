@@ -17,6 +17,7 @@ from verl_socio.data.formats import Choice, Format, folder_of
 from verl_socio.data.problem import Problem
 from verl_socio.data.sample import ImageRef, Sample
 from verl_socio.data.truth import Truth
+from verl_socio.text import is_whole
 
 HUB_ID = "earth-insights/EarthReason"
 _PARTS = ("images", "labels", "QAs")
@@ -108,6 +109,8 @@ def parse_questions(text: bytes) -> tuple[list[str], bool]:
         raise ValueError('must be an object with a list under "questions" that is not empty')
     if not all(isinstance(question, str) and question.strip() for question in questions):
         raise ValueError('must hold text, and no empty one, in the list "questions"')
+    if not all(is_whole(question) for question in questions):
+        raise ValueError('must hold whole characters in the list "questions", but holds half a surrogate pair')
     if not isinstance(content.get("answer"), list):
         raise ValueError('must have a list under "answer", an empty one where there is no target')
     return [question.strip() for question in questions], bool(content["answer"])
