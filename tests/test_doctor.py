@@ -13,6 +13,7 @@ from rich.console import Console
 
 from verl_socio import doctor
 from verl_socio.doctor import Finding, Gpu
+from verl_socio.train.settings import resolve
 
 H200 = Gpu("NVIDIA H200", "580.95.05", total_gib=140, free_gib=139)
 
@@ -107,6 +108,13 @@ def test_a_container_limit_counts_what_is_left_of_it(tmp_path: Path):
 @pytest.mark.parametrize(("found", "status"), [(5.0, "ok"), (4.9, "warn"), (0.9, "fail")])
 def test_room_is_compared_with_what_a_run_needs(found: float, status: str):
     assert doctor.enough("Disk", found, wanted=5, unit="free", fix="free some", least=1).status == status
+
+
+def test_room_is_looked_for_where_runs_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert str(doctor.RUNS / "embedded") == resolve("embedded", []).run_dir
+    monkeypatch.setattr(doctor, "RUNS", tmp_path / "outputs" / "deep")
+    (found,) = [finding for finding in doctor.examine() if finding.name == "Disk"]
+    assert f"free in {tmp_path}" in found.detail
 
 
 def test_plugin_settings_that_shut_the_hooks_out_fail(monkeypatch: pytest.MonkeyPatch):

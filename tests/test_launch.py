@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def started(tmp_path: Path) -> Callable[..., list[str]]:
         return lines[lines.index("train") + 1 :]
 
     return start
+
+
+@pytest.mark.parametrize("script", ["train_embedded_vlm", "train_embedded_sam2"])
+def test_shipped_weights_are_replaced_only_where_they_are_named(script: str) -> None:
+    command = [sys.executable, str(ROOT / "training_scripts" / f"{script}.py"), "--scenes", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the following arguments are required: --out" in done.stderr
 
 
 @pytest.mark.parametrize(

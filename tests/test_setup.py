@@ -170,6 +170,19 @@ def test_a_missing_python_is_named_with_its_fix(clone: Path):
     assert "apt install python3.11" in done.stderr
 
 
+def test_a_python_whose_path_has_a_space_is_found(clone: Path):
+    (clone / "two words").mkdir()
+    python = fake_python(clone, "echo no room; exit 1").rename(clone / "two words" / "python3.11")
+    done = bash(clone, "bash training_scripts/setup.sh", VERL_SOCIO_PYTHON=str(python))
+    assert "no room" in done.stderr, "it was asked to make .venv"
+
+
+def test_an_exported_search_path_of_cd_leads_nowhere_else(clone: Path):
+    write_state(clone, "done")
+    done = bash(clone, 'source training_scripts/setup.sh; echo "$verl_socio_root"', CDPATH=f"/usr:{clone}")
+    assert (done.stdout, done.stderr) == (f"{clone}\n", "")
+
+
 def test_an_unknown_device_or_argument_is_refused(clone: Path):
     done = bash(clone, "source training_scripts/setup.sh || exit 3", VERL_SOCIO_DEVICE="tpu")
     assert done.returncode == 3

@@ -15,7 +15,8 @@
 # Sourcing sets the shell variables verl_socio_root (this clone) and verl_socio_device (cpu or gpu), and exports PATH and
 # VIRTUAL_ENV. It fails with a message, so use `set -e` before it or `|| exit` after it.
 
-verl_socio_root=$(cd -P "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# An exported CDPATH would send cd elsewhere, and have it print where.
+verl_socio_root=$(CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd)
 _vs_venv=$verl_socio_root/.venv
 
 _vs_say() { printf 'verl-socio: %s\n' "$*" >&2; }
@@ -82,8 +83,9 @@ uv_pin="uv==0.13.8"
 from_source=(sam2 iopath antlr4-python3-runtime)
 
 find_python() {
-  local candidate
-  for candidate in ${VERL_SOCIO_PYTHON:-python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 python3 python}; do
+  local candidate candidates=(python3.11 /usr/bin/python3.11 /usr/local/bin/python3.11 python3 python)
+  [[ -z ${VERL_SOCIO_PYTHON:-} ]] || candidates=("$VERL_SOCIO_PYTHON")
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then
       echo "$candidate"
       return

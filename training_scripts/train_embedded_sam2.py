@@ -1,9 +1,9 @@
 """Train the embedded SAM2 on the city, from random weights, and measure it on the test split.
 
-    python training_scripts/train_embedded_sam2.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+    python training_scripts/train_embedded_sam2.py --out FOLDER [--work FOLDER] [--seed SEED]
 
-With the defaults this rebuilds the weights in `verl_socio/embedded/weights/sam2/`, on one thread of a CPU and without
-any download. A run that was stopped goes on with the stage it was in; another `--work` folder starts anew.
+With `--out verl_socio/embedded/weights/sam2` this rebuilds the package's own weights, on one thread of a CPU and
+without any download. A run that was stopped goes on with the stage it was in; another `--work` folder starts anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from environment import ROOT, enter_environment
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Train the embedded SAM2 on the city and measure it on test.")
-    parser.add_argument("--out", type=Path, help="folder for weights; default: the package's own")
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, in place of those it holds")
     parser.add_argument(
         "--work",
         type=Path,
@@ -49,13 +49,12 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s")
     logging.getLogger("verl_socio").setLevel(logging.INFO)
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
-    out = sam2.WEIGHTS if arguments.out is None else arguments.out
     if not arguments.measure_only:
         scenes = cached_scenes(arguments.work, arguments.scenes, seed=0)
         checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
         model, _ = train(scenes, arguments.seed, checkpoints=checkpoints)
-        print(f"wrote {sam2.save(model, out)}")
-    segmenter = Sam2Model(load_predictor(SegmenterConfig(weights=str(out), device="cpu")))
+        print(f"wrote {sam2.save(model, arguments.out)}")
+    segmenter = Sam2Model(load_predictor(SegmenterConfig(weights=str(arguments.out), device="cpu")))
     report = evaluate(segmenter, "test", arguments.test_scenes)
     print("\n".join(report.lines()))
 

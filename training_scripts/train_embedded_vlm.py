@@ -1,9 +1,10 @@
 """Warm-start the embedded vision-language model on the city, from random weights, and measure it on the val split.
 
-    python training_scripts/train_embedded_vlm.py [--out FOLDER] [--work FOLDER] [--seed SEED]
+    python training_scripts/train_embedded_vlm.py --out FOLDER [--work FOLDER] [--seed SEED]
 
-With the defaults this rebuilds `verl_socio/embedded/weights/qwen2_5_vl/` with its card, on one thread of a CPU and
-without any download. A run that was stopped goes on with the phase it was in; another `--work` folder starts anew.
+With `--out verl_socio/embedded/weights/qwen2_5_vl` this rebuilds the package's own with its card, on one thread of a
+CPU and without any download. A run that was stopped goes on with the phase it was in; another `--work` folder starts
+anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ REPORTED = 50
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Warm-start the embedded vision-language model on the city.")
-    parser.add_argument("--out", type=Path, help="model folder to write; default: the package's own")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write, in place of what it holds")
     parser.add_argument(
         "--work",
         type=Path,
@@ -42,7 +43,6 @@ def main() -> None:
     enter_environment(__file__)
     import torch
 
-    from verl_socio.embedded import qwen2_5_vl
     from verl_socio.embedded.warm_start import card, folder
     from verl_socio.embedded.warm_start.evaluate import measure
     from verl_socio.embedded.warm_start.rows import RowMaker
@@ -53,7 +53,6 @@ def main() -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
-    out = qwen2_5_vl.WEIGHTS if arguments.out is None else arguments.out
     recipe, single = (shipped_recipe(f"embedded/{name}") for name in ("socioreasoner", "one_stage"))
     settings = Settings()
 
@@ -68,15 +67,16 @@ def main() -> None:
         model, chat = folder.fresh([recipe, single], arguments.seed)
         checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
         taken = train(model, RowMaker(chat, recipe, single), shots, settings, arguments.seed, report, checkpoints)
-        folder.save(model, chat, out)
+        folder.save(model, chat, arguments.out)
         how = card.Run(arguments.scenes, arguments.seed, settings, taken)
     # The model as it was written: rounded weights, read back.
-    model, chat = folder.load(out)
+    model, chat = folder.load(arguments.out)
     shots = shoot_all(arguments.val_scenes, seed=0, workers=len(os.sched_getaffinity(0)), split="val")
     figures = {kind: measure(model, chat, recipe, shots, sample=kind == "sampled") for kind in ("greedy", "sampled")}
     print(card.table(figures, len(shots)))
     if how is not None:
-        (out / "MODEL_CARD.md").write_text(card.card(COMMAND, how, figures, len(shots)), encoding="utf-8")
+        text = card.card(f"{COMMAND} --out {arguments.out}", how, figures, len(shots))
+        (arguments.out / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from verl_socio.command import run
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data = typer.Typer(no_args_is_help=True, help="Make, check and look at data.")
 app.add_typer(data, name="data")
@@ -75,11 +77,14 @@ def doctor() -> None:
 def validate(
     source: Annotated[str, typer.Argument(help="A raw folder, a parquet file or a Hub id.")],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    need_map: Annotated[
+        bool | None, typer.Option(help="Whether a row must have a map. Default: where some row has one.")
+    ] = None,
 ) -> None:
     """Check every row: sizes, pairs, masks, JSON."""
     from verl_socio.data.validate import validate as find_problems
 
-    problems = find_problems(source, split)
+    problems = find_problems(source, split, need_map)
     for problem in problems:
         console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     console.print(f"{source}: {len(problems)} faults" if problems else f"{source}: every row is sound", soft_wrap=True)
@@ -177,12 +182,5 @@ def compare(
 
 
 def main() -> None:
-    """Run the command; what went wrong is one message, not a traceback.
-
-    Exit codes: 2 for a setting, file or argument that breaks a rule (nothing was started), 1 for a run that failed.
-    """
-    try:
-        app()
-    except (ValueError, RuntimeError, OSError) as error:
-        console.print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(2 if isinstance(error, ValueError) else 1) from error
+    """Run the command; `verl_socio.command` says how it ends."""
+    run(app)

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
+# The settings' output_root; a run that is given another one writes elsewhere.
+RUNS = ROOT / "outputs"
 SETUP = "bash training_scripts/setup.sh"
 MEND = f"{SETUP} --again"
 GIB = 1024**3
@@ -92,7 +94,7 @@ def examine() -> list[Finding]:
         check_search_path,
         lambda: check_memory(device),
         lambda: check_shared_memory(device),
-        lambda: check_disk(device, Path.cwd()),
+        lambda: check_disk(device, RUNS),
         lambda: check_hub(device),
     ]
     return [check() for check in checks]
@@ -329,7 +331,9 @@ def check_shared_memory(device: str) -> Finding:
 
 
 def check_disk(device: str, folder: Path) -> Finding:
-    """Room for checkpoints where runs write."""
+    """Room for checkpoints in a folder, or where it will be made."""
+    while not folder.exists():
+        folder = folder.parent
     fix = "free some, or let the run write elsewhere"
     return enough(
         "Disk", shutil.disk_usage(folder).free / GIB, NEEDS_GIB[device]["disk"], f"free in {folder}", fix, least=1

@@ -29,6 +29,7 @@ def test_bad_arguments_are_errors(figure_folder, tmp_path):
     for path, samples, message in (
         (tmp_path / "there.png", 4, "must not exist yet"),
         (tmp_path / "new.xyz", 4, "must end as a picture does"),
+        (tmp_path / "new.psd", 4, "must end as a picture does"),
         (tmp_path / "new.png", 0, "samples"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -122,6 +122,15 @@ def test_a_map_is_not_asked_of_data_that_is_used_without(make_raw, tmp_path):
     assert validate(str(tmp_path / "raw"), need_map=False) == []
 
 
+def test_maps_are_asked_of_all_rows_where_one_row_has_one(make_raw, tmp_path):
+    for name in ("a", "b"):
+        no_map(make_raw(name))
+    assert validate(str(tmp_path / "raw")) == []
+    assert len(validate(str(tmp_path / "raw"), need_map=True)) == 2
+    make_raw("c")
+    assert [problem.id for problem in validate(str(tmp_path / "raw"))] == ["a", "b"]
+
+
 def test_an_id_in_two_splits_is_found_when_all_are_checked(make_raw, tmp_path):
     make_raw("a", split="test")
     make_raw("a", split="train")

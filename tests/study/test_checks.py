@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from verl_socio.study.checks import check_evaluations, settle
 from verl_socio.study.plan import Study
-from verl_socio.study.steps import runs_of, steps_of
+from verl_socio.study.steps import record_folder, runs_of, steps_of
 from verl_socio.train.prepare import prepare
 from verl_socio.train.run_folder import SETTINGS, claim
 from verl_socio.train.settings import resolve
@@ -60,23 +60,28 @@ def test_an_evaluation_that_would_be_refused_is_named(plan_values: dict, read_pl
         check_evaluations(read_plan(plan_values))
 
 
-def test_a_run_with_other_settings_than_the_plans_is_refused(
-    plan_values: dict, read_plan: Callable[[object], Study], tmp_path: Path
+def test_a_run_or_a_record_with_other_settings_than_the_plans_is_refused(
+    plan_values: dict, read_plan: Callable[[object], Study]
 ) -> None:
     del plan_values["variants"]["other"], plan_values["claims"]["second"]["also"]
     study = read_plan(plan_values)
     settled = settle(study)
     first, second = runs_of(study, settled.last_steps, ["trained"], ())
-    settled.check_unchanged(first, tmp_path / "nowhere")
+    settled.check_unchanged([first])
     # As the verb `train` leaves them, for the second seed.
     config = copy.deepcopy(settled.settings["trained"])
     config.run, config.data.seed, config.trainer.save_freq = "seed_1", 1, 1
-    (tmp_path / SETTINGS).write_text(OmegaConf.to_yaml(config))
-    settled.check_unchanged(second, tmp_path)
+    for folder in (second.folder, record_folder(study, second)):
+        folder.mkdir(parents=True)
+        (folder / SETTINGS).write_text(OmegaConf.to_yaml(config))
+    settled.check_unchanged([first, second])
     config.actor_rollout_ref.actor.optim.lr = 0.5
-    (tmp_path / SETTINGS).write_text(OmegaConf.to_yaml(config))
-    with pytest.raises(ValueError, match=r"trained seed 1 = .*1 differ; actor_rollout_ref\.actor\.optim\.lr was 0\.5"):
-        settled.check_unchanged(second, tmp_path)
+    for folder in (record_folder(study, second), second.folder):
+        before = (folder / SETTINGS).read_text()
+        (folder / SETTINGS).write_text(OmegaConf.to_yaml(config))
+        with pytest.raises(ValueError, match=r"trained seed 1 = .*1 differ; actor_rollout_ref\.actor\.optim\.lr was 0"):
+            settled.check_unchanged([first, second])
+        (folder / SETTINGS).write_text(before)
 
 
 def test_the_settings_that_a_training_keeps_are_those_of_the_plan(
@@ -90,5 +95,6 @@ def test_the_settings_that_a_training_keeps_are_those_of_the_plan(
     train = next(step for step in steps_of(study, run) if step.name == "train")
     config = resolve(train.command[2], train.command[3:])
     prepare(config)
-    assert claim(config) == run.folder
-    settled.check_unchanged(run, run.folder)
+    with claim(config) as folder:
+        assert folder == run.folder
+    settled.check_unchanged([run])

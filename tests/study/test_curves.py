@@ -30,6 +30,10 @@ def by_file(study: Study) -> dict[str, Picture]:
     return {picture.file: picture for picture in pictures(Figures(study, LAST))}
 
 
+def along(study: Study) -> object:
+    return by_file(study)["out_of_distribution.png"].panels["test"]["trained"]
+
+
 def test_without_records_there_is_nothing_to_draw(study: Study) -> None:
     assert pictures(Figures(study, LAST)) == []
 
@@ -60,11 +64,34 @@ def test_fine_tuning_has_its_losses(study: Study, metrics: Callable[..., None]) 
 def test_the_way_out_of_distribution_begins_at_the_start(study: Study, keep: Callable[..., None]) -> None:
     keep("trained", 0, "test", {"localise": [0.5]})
     keep("trained", 1, "test", {"localise": [0.7]})
-    keep("trained", 0, "test", {"localise": [0.4]}, at=2)
-    assert by_file(study)["out_of_distribution.png"].panels == {"test": {"trained": {2: [0.4], 4: [0.5, 0.7]}}}
+    assert along(study) == {4: [0.5, 0.7]}
+    for seed in (0, 1):
+        keep("trained", seed, "test", {"localise": [0.4]}, at=2)
+    assert along(study) == {2: [0.4, 0.4], 4: [0.5, 0.7]}
     keep("start", 0, "test", {"localise": [0.3]})
-    panels = by_file(study)["out_of_distribution.png"].panels
-    assert panels["test"]["trained"] == {0: [0.3], 2: [0.4], 4: [0.5, 0.7]}
+    assert along(study) == {0: [0.3, 0.3], 2: [0.4, 0.4], 4: [0.5, 0.7]}
+
+
+def test_a_seed_without_a_step_of_the_line_is_in_none_of_it(study: Study, keep: Callable[..., None]) -> None:
+    keep("start", 0, "test", {"localise": [0.3]})
+    keep("trained", 0, "test", {"localise": [0.5]})
+    keep("trained", 1, "test", {"localise": [0.7]})
+    keep("trained", 1, "test", {"localise": [0.4]}, at=2)
+    assert along(study) == {0: [0.3], 2: [0.4], 4: [0.7]}
+
+
+def test_where_no_seed_has_every_step_there_is_no_line(study: Study, keep: Callable[..., None]) -> None:
+    keep("trained", 0, "test", {"localise": [0.5]})
+    keep("trained", 1, "test", {"localise": [0.4]}, at=2)
+    assert by_file(study) == {}
+
+
+def test_a_training_under_way_is_not_in_the_lines_of_those_that_ended(
+    study: Study, metrics: Callable[..., None]
+) -> None:
+    metrics(0, [(1, {"response_length/mean": 40.0}), (2, {"response_length/mean": 50.0})])
+    metrics(1, [(1, {"response_length/mean": 60.0})])
+    assert by_file(study)["answer_length.png"].panels[""] == {"trained": {1: [40.0], 2: [50.0]}}
 
 
 def test_a_start_alone_is_no_curve(study: Study, keep: Callable[..., None]) -> None:

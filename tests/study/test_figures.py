@@ -8,11 +8,13 @@ from verl_socio.study.plan import Comparison, Study
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 Write = Callable[..., None]
+# So many samples that the margin is 1.96 times the error.
+MANY = 10**6
 
 
 def compared(mean: float, error: float, at_least: float | None, planned: int = 2) -> Verdict:
     comparison = Comparison("a", "b", "test", at_least=at_least)
-    return Difference(comparison, planned, {0: mean, 1: mean}, error).verdict
+    return Difference(comparison, planned, {0: mean, 1: mean}, error, MANY, False).verdict
 
 
 def test_mean_and_deviation_are_those_of_a_sample() -> None:
@@ -47,11 +49,10 @@ def test_with_a_seed_missing_nothing_is_said() -> None:
     assert compared(9.0, 0.1, None, planned=3) is Verdict.MISSING
 
 
-def test_the_error_is_the_larger_of_that_over_seeds_and_that_over_samples() -> None:
-    comparison = Comparison("a", "b", "test")
-    assert Difference(comparison, 2, {0: 1.0, 1: 3.0}, 0.1).error == pytest.approx(1.0)
-    assert Difference(comparison, 2, {0: 1.0, 1: 3.0}, 2.0).error == 2.0
-    assert Difference(comparison, 1, {0: 1.0}, 0.5).error == 0.5
+def test_two_seeds_that_differ_much_show_nothing() -> None:
+    comparison = Comparison("a", "b", "test", at_least=0)
+    assert Difference(comparison, 2, {0: 2.0, 1: 6.0}, 0.5, MANY, False).verdict is Verdict.NOISE
+    assert Difference(comparison, 2, {0: 4.0, 1: 4.1}, 0.5, MANY, False).verdict is Verdict.HOLDS
 
 
 def test_seeds_are_paired_and_a_start_without_chance_serves_them_all(study: Study, keep: Write) -> None:
@@ -65,7 +66,7 @@ def test_seeds_are_paired_and_a_start_without_chance_serves_them_all(study: Stud
     assert figures.seeds("start", "test") == (0,)
     assert figures.seeds("start", "sampled") == (0, 1)
     # Seeds taken together the samples differ by 10 and 20 points.
-    assert difference.sample_error == pytest.approx(5.0)
+    assert (difference.sample_error, difference.samples) == (pytest.approx(5.0), 2)
     masks = figures.difference(study.claims["second"].comparisons[0])
     assert list(masks.by_seed.values()) == pytest.approx([10.0, 0.0])
 
@@ -80,7 +81,7 @@ def test_what_names_one_place_only_is_compared_on_the_questions_that_mean_one(
     study = read_plan(plan_values)
     difference = Figures(study, LAST).difference(study.claims["improves"].comparisons[0])
     assert list(difference.by_seed.values()) == pytest.approx([40 / 3, 50 / 3])
-    assert difference.questions == 3
+    assert (difference.samples, difference.one_place) == (3, True)
     assert difference.sample_error == pytest.approx(np.std([10, 30, 5], ddof=1) / 3**0.5)
 
 
@@ -92,7 +93,7 @@ def test_where_no_question_means_one_place_nothing_is_compared(
     plan_values["variants"]["start"]["one_place"] = True
     study = read_plan(plan_values)
     difference = Figures(study, LAST).difference(study.claims["improves"].comparisons[0])
-    assert (difference.by_seed, difference.questions, difference.verdict) == ({}, None, Verdict.MISSING)
+    assert (difference.by_seed, difference.samples, difference.verdict) == ({}, 0, Verdict.MISSING)
 
 
 def test_with_chance_each_seed_has_its_own_start(study: Study, keep: Write) -> None:
@@ -108,7 +109,7 @@ def test_what_is_missing_is_no_zero(study: Study, keep: Write) -> None:
     keep("trained", 1, "test", {"localise": [0.5]})
     figures = Figures(study, LAST)
     difference = figures.difference(study.claims["improves"].comparisons[0])
-    assert (difference.by_seed, difference.sample_error, difference.verdict) == ({}, None, Verdict.MISSING)
+    assert (difference.by_seed, difference.samples, difference.verdict) == ({}, 0, Verdict.MISSING)
     assert figures.spread("start", "test", lambda result: result.line("last").giou) is None
     assert figures.spread("trained", "test", lambda result: result.line("last").giou).values == (0.5,)
     claim = study.claims["improves"]
@@ -143,7 +144,7 @@ def test_a_claim_is_as_good_as_its_weakest_comparison(
     for verdict in verdicts:
         mean, wanted, planned = figure[verdict]
         comparison = Comparison("a", "b", "test", at_least=wanted)
-        differences.append(Difference(comparison, planned, {0: mean, 1: mean}, 0.1))
+        differences.append(Difference(comparison, planned, {0: mean, 1: mean}, 0.1, MANY, False))
         assert differences[-1].verdict is verdict
     assert verdict_of(study.claims["improves"], differences) is expected
 

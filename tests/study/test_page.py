@@ -12,6 +12,8 @@ from verl_socio.study.page import baselines, page, render, sentence
 from verl_socio.study.plan import Comparison, Study
 from verl_socio.study.reading import load
 from verl_socio.study.records import collect, write_lines
+from verl_socio.study.steps import record_folder
+from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import CONFIGS, shipped_recipe
 
 LAST = {"start": 0, "other": 4, "trained": 4}
@@ -34,7 +36,7 @@ def test_an_empty_study_gives_a_page_that_says_so(shipped: Study) -> None:
     text = render(Figures(shipped, LAST))
     assert "**Not enough seeds yet.**" in text
     assert "No training has left its metrics yet." in text
-    assert lines(text, "- trained: test (seed 0, 1), sampled (seed 0, 1)")
+    assert lines(text, "- trained: test (seed 0, 1), sampled (seed 0, 1), test at step 2 (seed 0, 1)")
     assert lines(text, "| trained | start | test | 0 of 2 | missing | missing | missing | 3 or more |")
     assert lines(text, "| start | test | 0 of 1 | missing | missing |")
     assert not re.search(r"\| -?0\.0 \|", text), "what is missing is not shown as a zero"
@@ -47,12 +49,17 @@ def test_the_figures_of_the_records_stand_in_the_tables(shipped: Study, keep: Ke
     text = render(Figures(shipped, LAST))
     assert lines(text, "| trained | test | 2 of 2 | 60.0 ± 0.0 | 75.0 ± 7.1 |")
     assert lines(text, "| start | test | 1 of 1 | 30.0 | 30.0 |")
-    assert lines(text, "| trained | start | test | 2 of 2 | +45.0 | +40.0, +50.0 | 5.0 | 3 or more | holds |")
-    assert lines(text, "the gIoU of trained is 45.0 points above that of start (2 of 2 seeds, error 5.0); 3 or more")
+    assert lines(
+        text, "| trained | start | test | 2 of 2 | +45.0 | +40.0, +50.0 | ± 63.5 | 3 or more | within the noise |"
+    )
+    assert lines(text, "the gIoU of trained is 45.0 points above that of start (2 of 2 seeds, ± 63.5); 3 or more")
     assert lines(text, "| trained | trained (first mask) | test | 2 of 2 | +15.0 | +10.0, +20.0 |")
     assert "![The test sets, along the training](results/curves/out_of_distribution.png)" in text
     assert (shipped.results / "curves" / "out_of_distribution.png").is_file()
-    assert lines(text, "- trained: sampled (seed 0, 1)"), "what is there is not called missing"
+    missing_of = "- trained: sampled (seed 0, 1), test at step 2 (seed 0, 1)"
+    assert lines(text, missing_of), "what is there is not called missing"
+    keep("trained", 1, "test", {"localise": [0.5, 0.6]}, at=2)
+    assert lines(render(Figures(shipped, LAST)), missing_of.removesuffix(", 1)") + ")")
 
 
 def test_what_the_plan_says_beside_a_claim_stands_under_its_sentences(shipped: Study) -> None:
@@ -85,7 +92,7 @@ def test_what_names_one_place_only_stands_beside_the_others_on_those_questions(s
     (row,) = lines(text, "| start | test | 1 of 1 |")
     assert row.endswith("| 0 | 30.0 |  |")
     assert lines(text, "| trained | start | test | 1 of 2 | +20.0 |")
-    assert lines(text, "error 10.0, 2 questions that mean one place)")
+    assert lines(text, "± 127.1, 2 questions that mean one place)")
 
 
 def test_the_shipped_plan_has_every_recipe_of_the_city_side_by_side() -> None:
@@ -137,6 +144,23 @@ def test_the_page_can_be_written_again_from_the_records_alone(shipped: Study, ke
     assert before == {path: path.read_bytes() for path in first.parent.rglob("*") if path.is_file()}
 
 
+def test_a_run_of_another_plan_is_refused_before_a_record_is_touched(
+    plan_values: dict, read_plan: Callable[[object], Study], write_evaluation: Callable[..., Path]
+) -> None:
+    del plan_values["variants"]["other"], plan_values["claims"]["second"]["also"]
+    study = read_plan(plan_values)
+    run = Figures(study, LAST).runs["trained", 1]
+    kept = record_folder(study, run) / "test-step_4.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("a good record")
+    write_evaluation(run.folder / "eval" / "test-step_4-test", {"localise": [0.5]})
+    (run.folder / SETTINGS).write_text("trainer: {total_training_steps: 4}\n")
+    with pytest.raises(ValueError, match=r"trained seed 1 = .*was made with other settings.*Fix: "):
+        page(study.path)
+    assert [path for path in study.results.rglob("*") if path.is_file()] == [kept]
+    assert kept.read_text() == "a good record"
+
+
 def test_baselines_stand_beside_the_evaluations_they_belong_to(study: Study, keep: Keep) -> None:
     keep("start", 0, "test", {"localise": [0.2]})
     write_lines(study.results / "baselines" / "true_boxes.json", [Line("all", "true boxes", 9, 0.1, 0.9, 0.3, None, 0)])
@@ -150,13 +174,13 @@ def test_baselines_stand_beside_the_evaluations_they_belong_to(study: Study, kee
 @pytest.mark.parametrize(
     ("mean", "at_least", "expected"),
     [
-        (9.0, 8.0, "9.0 points above that of b (2 of 2 seeds, error 1.0); 8 or more were wanted: holds."),
-        (-1.0, 0.0, "1.0 points below that of b (2 of 2 seeds, error 1.0); a difference above the noise was wanted: "),
-        (2.0, None, "2.0 points above that of b (2 of 2 seeds, error 1.0)."),
+        (9.0, 8.0, "9.0 points above that of b (2 of 2 seeds, ± 2.0); 8 or more were wanted: holds."),
+        (-1.0, 0.0, "1.0 points below that of b (2 of 2 seeds, ± 2.0); a difference above the noise was wanted: "),
+        (2.0, None, "2.0 points above that of b (2 of 2 seeds, ± 2.0)."),
     ],
 )
 def test_a_sentence_says_what_the_numbers_say(mean: float, at_least: float | None, expected: str) -> None:
-    difference = Difference(Comparison("a", "b", "test", at_least=at_least), 2, {0: mean, 1: mean}, 1.0)
+    difference = Difference(Comparison("a", "b", "test", at_least=at_least), 2, {0: mean, 1: mean}, 1.0, 600, False)
     assert expected in sentence(difference)
 
 

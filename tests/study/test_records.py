@@ -90,6 +90,32 @@ def test_of_the_metrics_what_is_looked_at_is_kept_and_the_last_start_counts(stud
     ]
 
 
+def test_a_training_before_its_end_replaces_nothing_of_a_whole_record(
+    study: Study, run: Run, write_checkpoint: Callable[[Path, int], None]
+) -> None:
+    def kept() -> tuple[str, list[int]]:
+        collect(study, [run])
+        return (record_folder(study, run) / "config.yaml").read_text(), [step for step, _ in read_metrics(study, run)]
+
+    def train(settings: str, steps: range) -> None:
+        write_metrics(run, "1.jsonl", [(step, {"localise/giou": 0.1}) for step in steps])
+        (run.folder / "config.yaml").write_text(settings)
+
+    train("old", range(1, 3))
+    assert kept() == ("old", [1, 2]), "what there is of a first training"
+    train("old", range(1, 5))
+    assert kept() == ("old", [1, 2, 3, 4])
+    train("new", range(1, 4))
+    write_checkpoint(run.folder, 2)
+    assert kept() == ("old", [1, 2, 3, 4])
+    train("new", range(2, 5))
+    assert kept() == ("old", [1, 2, 3, 4]), "its last checkpoint is not whole yet"
+    write_checkpoint(run.folder, 4)
+    assert kept() == ("new", [2, 3, 4])
+    train("new", range(2, 4))
+    assert kept() == ("new", [2, 3, 4]), "metrics were lost"
+
+
 def test_a_torn_line_of_metrics_that_is_not_the_last_is_named(study: Study, run: Run) -> None:
     write_metrics(run, "1.jsonl", [], tail='{"step": 1}\n')
     with pytest.raises(ValueError, match=r"metrics = .*1\.jsonl.*line 1 does not.*Fix: "):

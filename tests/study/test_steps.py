@@ -3,11 +3,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from verl_socio.evaluate.plan import plan
 from verl_socio.study.plan import Study
 from verl_socio.study.records import collect
 from verl_socio.study.steps import Run, baseline_steps, evaluation_name, find_evaluation, runs_of, steps_of
+from verl_socio.train.settings import resolve
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 
@@ -72,11 +74,27 @@ def test_a_start_without_chance_is_evaluated_once(study: Study) -> None:
 def test_the_commands_carry_the_settings_and_the_seed(study: Study) -> None:
     other = {step.name: step.command for step in steps_of(study, run_of(study, "other", 1))}
     assert {"trainer.total_training_steps=4", "data.train_batch_size=4", "data.seed=1"} <= set(other["train"])
-    assert f"data.train_files={study.runs}/cities/plain" in other["train"]
+    assert f"data.train_files='{study.runs}/cities/plain'" in other["train"]
     commands = {step.name: step.command for step in steps_of(study, run_of(study, "trained", 1))}
-    assert f"model={study.runs}/trained/seed_1/merged/global_step_4" in commands["sampled-step_4"]
+    assert f"model='{study.runs}/trained/seed_1/merged/global_step_4'" in commands["sampled-step_4"]
     assert {"sampling.temperature=1.0", "sampling.seed=1"} <= set(commands["sampled-step_4"])
     assert "sampling.seed=1" not in commands["test-step_4"]
+
+
+@pytest.mark.parametrize("name", ["a=b, [ü] {c} #d", 'it\'s "quoted"', "back\\slash\\", " (x) : %"])
+def test_folders_of_any_name_reach_the_verbs_as_they_are(
+    plan_values: dict, read_plan: Callable[[object], Study], tmp_path: Path, name: str
+) -> None:
+    plan_values["runs"] = str(tmp_path / name)
+    study = read_plan(plan_values)
+    commands = {step.name: step.command for step in steps_of(study, run_of(study, "trained", 1))}
+    config = resolve(commands["train"][2], commands["train"][3:])
+    assert config.data.train_files == str(tmp_path / name / "cities" / "plain")
+    assert config.output_root == str(tmp_path / name / "trained")
+    parsed = OverridesParser.create().parse_overrides(list(commands["sampled-step_4"][2:]))
+    given = {override.key_or_group: override.value() for override in parsed}
+    assert given["model"] == str(tmp_path / name / "trained" / "seed_1" / "merged" / "global_step_4")
+    assert (given["data"], given["output_root"]) == (config.data.train_files, config.output_root)
 
 
 def test_what_is_done_is_told_from_what_the_verbs_leave(

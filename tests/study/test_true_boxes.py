@@ -1,5 +1,7 @@
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +49,15 @@ def test_points_lie_deep_inside_and_apart() -> None:
 
 def test_a_whole_image_has_its_point_in_the_middle() -> None:
     assert points_in(np.ones((9, 9), dtype=bool), 1) == [(4.5, 4.5)]
+
+
+def test_a_mistake_on_the_command_line_is_one_message(city: Path, tmp_path: Path) -> None:
+    words = [str(city), "no_such", str(tmp_path / "out.json"), "--points", "0", "--weights", "boxes"]
+    command = [sys.executable, "-m", "verl_socio.study.true_boxes", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    _stand_in, told = done.stderr.splitlines()
+    assert told.startswith("Error: split = 'no_such': must be a split of ")
 
 
 def test_the_record_is_written(city: Path, tmp_path: Path) -> None:

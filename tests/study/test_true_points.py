@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,6 +73,16 @@ def test_what_cannot_be_measured_is_named(city: Path) -> None:
         asyncio.run(measure(samples, [], BoxSegmenter()))
     with pytest.raises(ValueError, match="an object without a box"):
         asyncio.run(measure(samples, [row(None)], BoxSegmenter()))
+
+
+@pytest.mark.parametrize(("split", "message"), [("test", "No such file"), ("no_such", "split = 'no_such': must be a")])
+def test_a_mistake_on_the_command_line_is_one_message(city: Path, split: str, message: str) -> None:
+    command = [sys.executable, "-m", "verl_socio.study.true_points", "nope", str(city), split, "--weights", "boxes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    _stand_in, told = done.stderr.splitlines()
+    assert told.startswith("Error: ")
+    assert message in told
 
 
 def test_the_figures_are_printed(city: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,8 @@ def preview(source: str, split: str | None, path: Path, samples: int = 12) -> in
         raise invalid("samples", samples, "must be 1 or more", "ask for at least one")
     if path.exists():
         raise invalid("output file", str(path), "must not exist yet", "name another file, or remove this one")
-    if path.suffix.lower() not in Image.registered_extensions():
+    # Some formats can only be read.
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise invalid("output file", str(path), "must end as a picture does", "call it something.png")
     found = load_samples(source, split)
     chosen = [found[index] for index in np.linspace(0, len(found) - 1, min(samples, len(found))).round().astype(int)]

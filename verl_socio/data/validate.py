@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from verl_socio import geometry
-from verl_socio.data import readers, sets
+from verl_socio.data import readers
 from verl_socio.data.problem import Problem
 from verl_socio.data.readers import raw
 from verl_socio.data.sample import ImageRef, Sample, label_array, split_labels
@@ -29,7 +29,7 @@ def validate(
     Args:
         source: As for `load_samples`.
         split: One split; None checks every split, and that no id is in two of them.
-        need_map: Whether a row without a map is a bad one; None: unless it is of a published set, which knows no maps.
+        need_map: Whether a row without a map is a bad one; None: where another row has one.
         need_target: Whether a row that marks nothing is a bad one; a set that says so itself is not asked.
 
     Returns:
@@ -38,10 +38,11 @@ def validate(
     Raises:
         ValueError: There is no such source or split, or a table cannot be read at all.
     """
-    if need_map is None:
-        need_map = readers.format_of(source) not in sets.FORMATS
     single_file = Path(source).is_file()
     names = [split] if split is not None or single_file else readers.split_names(source)
+    if need_map is None:
+        every_row = itertools.chain.from_iterable(readers.entries(source, name) for name in names)
+        need_map = any(isinstance(row, Sample) and row.map is not None for row in every_row)
     found: list[Problem] = []
     seen: dict[str, str] = {}
     # File names that differ in case only are one file on many file systems.

@@ -48,7 +48,8 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: An unknown key, a value of the wrong kind, or a recipe's file that is no YAML.
     """
-    try:
+    see = "see configs/evaluate/eval.yaml and configs/recipe/ for the keys"
+    with training.explained(overrides, HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError, see=see):
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         # These go on top of the recipe that the model was trained with, which is known only after the rest.
         of_recipe = [override for override in parsed if override.key_or_group.startswith("recipe.")]
@@ -63,11 +64,6 @@ def resolve(overrides: Sequence[str]) -> DictConfig:
             for stage in filter(OmegaConf.is_dict, stages.values()):
                 stage.images = config.images
         OmegaConf.resolve(config)
-    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
-        # Hydra's first line says what is wrong; a YAML error tells file and line last.
-        rule = " ".join(str(error).split()) if isinstance(error, YAMLError) else str(error).splitlines()[0]
-        fix = "see configs/evaluate/eval.yaml and configs/recipe/ for the keys"
-        raise invalid("settings", " ".join(overrides), rule, fix) from error
     return config
 
 

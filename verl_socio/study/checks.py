@@ -13,7 +13,7 @@ from verl_socio.errors import invalid
 from verl_socio.recipes import Recipe
 from verl_socio.study.plan import Study, Variant
 from verl_socio.study.records import without_root
-from verl_socio.study.steps import Run, evaluate_overrides, train_overrides
+from verl_socio.study.steps import Run, evaluate_overrides, record_folder, train_overrides
 from verl_socio.train import settings
 from verl_socio.train.prepare import prepare
 from verl_socio.train.run_folder import SETTINGS, differences
@@ -40,16 +40,20 @@ class Settled:
         steps = {name: int(config.trainer.total_training_steps) for name, config in self.settings.items()}
         return {name: steps.get(name, 0) for name in self.study.variants}
 
-    def check_unchanged(self, run: Run, folder: Path) -> None:
-        """Refuse a training that was made with other settings than the plan's.
+    def check_unchanged(self, runs: Iterable[Run]) -> None:
+        """Refuse trainings that were made with other settings than the plan's.
 
         Args:
-            run: The run.
-            folder: Where its settings were kept; none there is no fault.
+            runs: Each is looked at in its own folder and among the records; no settings there are no fault.
 
         Raises:
-            ValueError: They differ in more than the verb `train` would let pass.
+            ValueError: Some differ in more than the verb `train` would let pass.
         """
+        for run in runs:
+            for folder in (run.folder, record_folder(self.study, run)):
+                self._check_unchanged(run, folder)
+
+    def _check_unchanged(self, run: Run, folder: Path) -> None:
         path = folder / SETTINGS
         if run.variant.training is None or not path.is_file():
             return

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from verl_socio.study.figures import Figures
 from verl_socio.study.plan import Study
-from verl_socio.study.records import read_metrics
+from verl_socio.study.records import Result, read_metrics
 
 FOLDER = "curves"
 _PART = re.compile(r"(\w+)/reward/(\w+)")
@@ -85,7 +85,7 @@ def pictures(figures: Figures) -> list[Picture]:
 def draw(picture: Picture, folder: Path) -> Path:
     """Draw a picture: a line is the mean over seeds, the band reaches from the lowest seed to the highest.
 
-    What has the same label has the same colour in every panel.
+    The legend says over how many. What has the same label has the same colour in every panel.
 
     Args:
         picture: What to draw.
@@ -119,17 +119,22 @@ def draw(picture: Picture, folder: Path) -> Path:
 def _line(axis: Axes, label: str, points: Points, color: str) -> None:
     steps = sorted(points)
     means = [float(np.mean(points[step])) for step in steps]
+    seeds = max(len(points[step]) for step in steps)
+    label = f"{label} ({seeds} seed{'s' if seeds > 1 else ''})"
     axis.plot(steps, means, label=label, color=color, marker="." if len(steps) < 10 else None)
     low, high = [min(points[step]) for step in steps], [max(points[step]) for step in steps]
     axis.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def _of_variant(figures: Figures, name: str) -> dict[str, dict[int, list[float]]]:
-    """Key of a metric -> step -> value of each seed."""
+    """Key of a metric -> step -> value of each seed that came as far as any: a line keeps its seeds on the way."""
+    runs = [run for (variant, _), run in figures.runs.items() if variant == name]
+    trainings = [entries for run in runs if (entries := read_metrics(figures.study, run))]
+    end = max((entries[-1][0] for entries in trainings), default=0)
     found: dict[str, dict[int, list[float]]] = {}
-    for (variant, _), run in figures.runs.items():
-        if variant == name:
-            for step, data in read_metrics(figures.study, run):
+    for entries in trainings:
+        if entries[-1][0] == end:
+            for step, data in entries:
                 for key, value in data.items():
                     found.setdefault(key, {}).setdefault(step, []).append(value)
     return found
@@ -156,14 +161,20 @@ def _along(figures: Figures) -> dict[str, dict[str, Points]]:
 
 
 def _path(figures: Figures, study: Study, variant: str, evaluation: str) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
-    for (name, seed), run in figures.runs.items():
-        if name == variant:
-            for step in (*run.variant.also_at, run.last_step):
-                result = figures.result(name, seed, evaluation, step)
-                if result is not None:
-                    found.setdefault(step, []).append(result.line("last").giou)
-    begun = study.variants[variant].begins_as
+    """Step -> gIoU of each seed that has every step of the line, its start among them."""
+    found: dict[int, dict[int, float]] = {}
+
+    def add(step: int, seed: int, result: Result | None) -> None:
+        if result is not None:
+            found.setdefault(step, {})[seed] = result.line("last").giou
+
+    planned = study.variants[variant]
+    for run in (figures.runs[variant, seed] for seed in planned.seeds):
+        for step in (*planned.also_at, run.last_step):
+            add(step, run.seed, figures.result(variant, run.seed, evaluation, step))
+    begun = planned.begins_as
     if found and begun is not None:
-        found[0] = [each.line("last").giou for each in figures.results(begun, evaluation)] or found.pop(0, [])
-    return {step: values for step, values in found.items() if values}
+        for seed in set(planned.seeds).intersection(study.variants[begun].seeds):
+            add(0, seed, figures.result(begun, seed, evaluation))
+    whole = [seed for seed in planned.seeds if found and all(seed in by_seed for by_seed in found.values())]
+    return {step: [by_seed[seed] for seed in whole] for step, by_seed in found.items()} if whole else {}

@@ -12,12 +12,10 @@ import numpy as np
 
 from verl_socio.errors import invalid
 from verl_socio.evaluate.scores import Line
+from verl_socio.study.margin import margin_of
 from verl_socio.study.plan import Claim, Comparison, Study
 from verl_socio.study.records import Result, read_result
 from verl_socio.study.steps import runs_of, shared_seed
-
-# A difference that is not this many times its own error is called noise.
-TIMES_ERROR = 2.0
 
 
 class Verdict(StrEnum):
@@ -59,16 +57,17 @@ class Difference:
         comparison: What is compared.
         planned: How many seeds both variants have in the plan.
         by_seed: The difference of each seed that is there.
-        sample_error: Standard error of the difference over the samples, seeds taken together; None without any.
-        questions: How many questions it is over: those that mean one place, where one of the two can name no more;
-            None: all.
+        sample_error: Standard error of the difference over the samples, seeds taken together; infinite below two.
+        samples: How many samples it is over.
+        one_place: Whether these are only the questions that mean one place, since one of the two can name no more.
     """
 
     comparison: Comparison
     planned: int
     by_seed: Mapping[int, float]
-    sample_error: float | None
-    questions: int | None = None
+    sample_error: float
+    samples: int
+    one_place: bool
 
     @property
     def spread(self) -> Spread:
@@ -76,26 +75,23 @@ class Difference:
         return Spread(tuple(self.by_seed.values()))
 
     @property
-    def error(self) -> float:
-        """Standard error of the mean: that over seeds or that over samples, whichever is larger."""
-        assert self.sample_error is not None
-        deviation = self.spread.deviation
-        over_seeds = 0.0 if deviation is None else deviation / math.sqrt(len(self.by_seed))
-        return max(over_seeds, self.sample_error)
+    def margin(self) -> float:
+        """What chance alone may make of it, in points; a difference of more is more than noise."""
+        return margin_of(self.spread.values, self.sample_error, self.samples)
 
     @property
     def verdict(self) -> Verdict:
         """What is to be said of it.
 
-        It holds where it is as large as was claimed and more than noise; it is undecided where no more was claimed
-        than that there is a difference and what there is may be noise; else it does not hold.
+        It holds where it is as large as was claimed and above its margin; it is undecided where both what was claimed
+        and what there is lie within the margin; else it does not hold.
         """
         wanted = self.comparison.at_least
         if len(self.by_seed) < self.planned:
             return Verdict.MISSING
         if wanted is None:
             return Verdict.SHOWN
-        mean, noise = self.spread.mean, TIMES_ERROR * self.error
+        mean, noise = self.spread.mean, self.margin
         if mean >= wanted and mean > noise:
             return Verdict.HOLDS
         if abs(mean) <= noise and wanted <= noise:
@@ -177,8 +173,8 @@ class Figures:
                 elif len(of_one := differences[one.places == 1]):
                     by_seed[seed] = float(of_one.mean())
                     by_sample.append(of_one)
-        questions = len(by_sample[0]) if one_place and by_sample else None
-        return Difference(comparison, len(planned), by_seed, _error(by_sample), questions)
+        samples = len(by_sample[0]) if by_sample else 0
+        return Difference(comparison, len(planned), by_seed, _error(by_sample), samples, one_place)
 
     def center_box(self, city: str, evaluation: str) -> Line | None:
         """The centre box on a city's data; every result on them has the same."""
@@ -187,10 +183,8 @@ class Figures:
         return next((each.center_box for each in found if each is not None), None)
 
 
-def _error(by_sample: list[np.ndarray]) -> float | None:
-    if not by_sample:
-        return None
-    mean = np.mean(by_sample, axis=0)
+def _error(by_sample: list[np.ndarray]) -> float:
+    mean = np.mean(by_sample, axis=0) if by_sample else np.empty(0)
     return float(np.std(mean, ddof=1) / math.sqrt(len(mean))) if len(mean) > 1 else math.inf
 
 

@@ -14,11 +14,12 @@ from verl_socio.evaluate.scores import Line
 from verl_socio.recipes.template import UNFILLABLE
 from verl_socio.study.checks import settle
 from verl_socio.study.curves import FOLDER, draw, pictures
-from verl_socio.study.figures import TIMES_ERROR, Difference, Figures, Spread, Verdict, verdict_of
+from verl_socio.study.figures import Difference, Figures, Spread, Verdict, verdict_of
+from verl_socio.study.margin import CONFIDENCE
 from verl_socio.study.plan import Claim
 from verl_socio.study.reading import load
 from verl_socio.study.records import collect, read_baseline
-from verl_socio.study.steps import record_folder
+from verl_socio.study.steps import wanted
 from verl_socio.train.settings import ROOT
 
 MISSING = "missing"
@@ -44,14 +45,14 @@ def page(plan: Path) -> Path:
         The page, beside the folder of the records. Where the runs are not at hand it says what the records say.
 
     Raises:
-        ValueError: The plan, its template or a record breaks a rule, or a record was made by another plan.
+        ValueError: The plan, its template or a record breaks a rule; or a run or a record was made by another plan, and
+            no record was changed.
     """
     study = load(plan)
     settled = settle(study)
     figures = Figures(study, settled.last_steps)
+    settled.check_unchanged(figures.runs.values())
     collect(study, figures.runs.values())
-    for run in figures.runs.values():
-        settled.check_unchanged(run, record_folder(study, run))
     text = render(figures)
     out = study.results.with_suffix(".md")
     out.write_text(text, encoding="utf-8")
@@ -97,7 +98,7 @@ def render(figures: Figures) -> str:
         "plan": study,
         "plan_file": _shown(study.path),
         "records": _shown(study.results),
-        "times_error": f"{TIMES_ERROR:g}",
+        "confidence": f"{CONFIDENCE:.0%}",
     }
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False,
@@ -150,12 +151,16 @@ def _of_one_place(figures: Figures, claim: Claim) -> list[str]:
 def missing(figures: Figures) -> list[str]:
     """What the plan has and the records have not, a line each variant."""
     lines = []
-    for name in figures.study.variants:
+    for name, variant in figures.study.variants.items():
         absent = []
-        for evaluation in (each.name for each in figures.study.asked(name)):
-            gone = [seed for seed in figures.seeds(name, evaluation) if figures.result(name, seed, evaluation) is None]
-            if gone:
-                absent.append(f"{evaluation} (seed {', '.join(map(str, gone))})")
+        runs = [figures.runs[name, seed] for seed in variant.seeds]
+        for at in (None, *variant.also_at):
+            for evaluation in figures.study.asked(name):
+                asked = [run.seed for run in runs if evaluation in wanted(figures.study, run, at or run.last_step)]
+                gone = [str(seed) for seed in asked if figures.result(name, seed, evaluation.name, at) is None]
+                if gone:
+                    where = "" if at is None else f" at step {at}"
+                    absent.append(f"{evaluation.name}{where} (seed {', '.join(gone)})")
         if absent:
             lines.append(f"{name}: {', '.join(absent)}")
     return lines
@@ -235,14 +240,14 @@ def _fall(figures: Figures, name: str, evaluation: str, fall_from: str) -> str:
 
 
 def _compared(differences: Sequence[Difference]) -> str:
-    heads = ("better", "than", "evaluation", "seeds", "gIoU more", "each seed", "error", "wanted", "verdict")
+    heads = ("better", "than", "evaluation", "seeds", "gIoU more", "each seed", "margin", "wanted", "verdict")
     rows = []
     for each in differences:
         compared = each.comparison
         figures = [MISSING] * 3
         if each.by_seed:
             by_seed = ", ".join(f"{value:+.1f}" for value in each.by_seed.values())
-            figures = [f"{each.spread.mean:+.1f}", by_seed, f"{each.error:.1f}"]
+            figures = [f"{each.spread.mean:+.1f}", by_seed, f"± {each.margin:.1f}"]
         wanted = "" if compared.at_least is None else f"{compared.at_least:g} or more"
         rows.append(
             [_side(compared.of, compared.mask), _side(compared.against, compared.against_mask), compared.evaluation,
@@ -261,8 +266,8 @@ def sentence(difference: Difference) -> str:
     text = (
         f"On {compared.evaluation}, the gIoU of {_side(compared.of, compared.mask)} is {abs(mean):.1f} points "
         f"{'above' if mean >= 0 else 'below'} that of {_side(compared.against, compared.against_mask)} "
-        f"({there} of {difference.planned} seeds, error {difference.error:.1f}"
-        f"{'' if difference.questions is None else f', {difference.questions} questions that mean one place'})"
+        f"({there} of {difference.planned} seeds, ± {difference.margin:.1f}"
+        f"{f', {difference.samples} questions that mean one place' if difference.one_place else ''})"
     )
     if compared.at_least is None:
         return f"{text}."

@@ -23,10 +23,11 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL, CENTER_BOX, Line
 from verl_socio.study.plan import Study
-from verl_socio.study.steps import Run, baseline_record, evaluation_record, find_evaluation, record_folder
+from verl_socio.study.steps import Run, baseline_record, evaluation_record, find_evaluation, is_trained, record_folder
 from verl_socio.train.metrics import entries
 from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
+from verl_socio.whole_file import write_whole
 
 METRICS = "metrics.jsonl"
 # Of the hundred and more numbers of a step, those that a person looks at: by stage, and for both stages together.
@@ -75,16 +76,13 @@ class Result:
 def collect(study: Study, runs: Iterable[Run]) -> None:
     """Copy the records of what the runs have left so far; a run that left nothing is passed over.
 
+    A training that is not at its end, or has lost metrics, replaces nothing of one whose record is whole.
+
     Raises:
         ValueError: A file of a run cannot be read.
     """
     for run in runs:
-        target = record_folder(study, run)
-        settings = run.folder / SETTINGS
-        if settings.is_file():
-            _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
-        if steps := _thinned(sorted((run.folder / "metrics").glob("*.jsonl"))):
-            _write(target / METRICS, "".join(json.dumps(each) + "\n" for each in steps))
+        _collect_training(study, run)
         for name, evaluation in study.evaluations.items():
             for at in (run.last_step, *run.variant.also_at):
                 if (folder := find_evaluation(study, run, evaluation, at)) is not None:
@@ -93,6 +91,20 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
         source = study.runs / "baselines" / f"{name}.json"
         if source.is_file():
             _write(baseline_record(study, name), source.read_text(encoding="utf-8"))
+
+
+def _collect_training(study: Study, run: Run) -> None:
+    target, settings = record_folder(study, run), run.folder / SETTINGS
+    steps = _thinned(sorted((run.folder / "metrics").glob("*.jsonl")))
+    recorded = max((step for step, _ in read_metrics(study, run)), default=0)
+    at_its_end = is_trained(run) and max(steps, default=0) >= run.last_step
+    if recorded >= run.last_step and not at_its_end:
+        return
+    if settings.is_file():
+        _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
+    if steps:
+        lines = (json.dumps({"step": step, "data": steps[step]}) + "\n" for step in sorted(steps))
+        _write(target / METRICS, "".join(lines))
 
 
 def read_result(study: Study, run: Run, evaluation: str, at: int) -> Result | None:
@@ -149,8 +161,8 @@ def without_root(text: str) -> str:
     return text.replace(f"{ROOT}/", "")
 
 
-def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """What is kept of a training's metrics.
+def _thinned(files: Iterable[Path]) -> dict[int, dict[str, float]]:
+    """What is kept of a training's metrics, by step.
 
     Each start writes a file of its own, and does the steps since the last checkpoint again: the later one counts.
     """
@@ -161,7 +173,7 @@ def _thinned(files: Iterable[Path]) -> list[dict[str, Any]]:
             kept = {key: _rounded(value) for key, value in entry["data"].items() if _KEPT.fullmatch(key)}
             of_start.setdefault(entry["step"], {}).update(kept)
         steps |= of_start
-    return [{"step": step, "data": steps[step]} for step in sorted(steps)]
+    return steps
 
 
 def _rounded(value: float) -> float:
@@ -206,9 +218,7 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
 
 
 def _read(path: Path) -> Mapping[str, Any] | None:

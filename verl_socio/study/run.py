@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import signal
 import subprocess
@@ -16,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_socio.errors import invalid
+from verl_socio.file_lock import hold
 from verl_socio.study.checks import check_evaluations, settle
 from verl_socio.study.plan import Study
 from verl_socio.study.reading import load
-from verl_socio.study.steps import Step, baseline_steps, record_folder, runs_of, steps_of
+from verl_socio.study.steps import Step, baseline_steps, runs_of, steps_of
 from verl_socio.train.settings import ROOT
 
 _SHOWN_LINES = 15
@@ -46,9 +46,7 @@ def run(plan: Path, only: Sequence[str], seeds: Sequence[int], *, dry_run: bool)
     study = load(plan)
     settled = settle(study)
     runs = runs_of(study, settled.last_steps, only, seeds)
-    for each in runs:
-        for folder in (each.folder, record_folder(study, each)):
-            settled.check_unchanged(each, folder)
+    settled.check_unchanged(runs)
     check_evaluations(study)
     parts = {} if only else {"baselines": baseline_steps(study)}
     parts |= {each.name: steps_of(study, each) for each in runs}
@@ -159,11 +157,8 @@ def _alone(runs: Path) -> Iterator[None]:
     """
     runs.mkdir(parents=True, exist_ok=True)
     with (runs / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            rule = "is being filled by another `study run`"
-            raise invalid("runs", str(runs), rule, "wait for it, or stop it") from error
+        rule = "is being filled by another `study run`"
+        hold(lock, invalid("runs", str(runs), rule, "wait for it, or stop it"))
         yield
 
 

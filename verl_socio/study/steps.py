@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 from verl_socio.checkpoints import newest_whole, step_of
 from verl_socio.errors import invalid
 from verl_socio.study.plan import City, Evaluation, Study, Variant
@@ -120,12 +122,21 @@ def train_overrides(study: Study, variant: Variant, seed: int) -> list[str]:
     assert variant.training is not None
     training = study.trainings[variant.training]
     seeded = [f"{key}={seed}" for key in training.seeded]
-    return [f"data.train_files={city_folder(study, variant)}", *training.overrides, *variant.train, *seeded]
+    return [f"data.train_files={_quoted(city_folder(study, variant))}", *training.overrides, *variant.train, *seeded]
 
 
 def evaluate_overrides(variant: Variant, evaluation: Evaluation, seed: int) -> list[str]:
     """The settings of an evaluation, without the model, the data, the split and where it lies."""
     return [*evaluation.overrides, *variant.evaluate, *(f"{key}={seed}" for key in evaluation.seeded)]
+
+
+def wanted(study: Study, run: Run, at: int) -> list[Evaluation]:
+    """The evaluations of a run's model after a step, in the plan's order, without those that another seed has."""
+    return [
+        evaluation
+        for evaluation in study.asked(run.variant.name)
+        if (at == run.last_step or evaluation.along) and shared_seed(run.variant, evaluation, run.seed) == run.seed
+    ]
 
 
 def city_folder(study: Study, variant: Variant) -> Path:
@@ -166,6 +177,12 @@ def baseline_steps(study: Study) -> list[Step]:
     return steps
 
 
+def is_trained(run: Run) -> bool:
+    """Whether a run's training has left the checkpoint of its last step."""
+    newest = newest_whole(run.folder / "checkpoints")
+    return newest is not None and step_of(newest) >= run.last_step
+
+
 def record_folder(study: Study, run: Run) -> Path:
     """Where a run's records are kept."""
     return study.results / run.variant.name / f"seed_{run.seed}"
@@ -181,19 +198,10 @@ def baseline_record(study: Study, name: str) -> Path:
     return study.results / "baselines" / f"{name}.json"
 
 
-def _wanted(study: Study, run: Run, at: int) -> list[Evaluation]:
-    """The evaluations of a model."""
-    return [
-        evaluation
-        for evaluation in study.asked(run.variant.name)
-        if (at == run.last_step or evaluation.along) and shared_seed(run.variant, evaluation, run.seed) == run.seed
-    ]
-
-
 def _starts(study: Study, run: Run, at: int) -> list[list[Evaluation]]:
     """The evaluations of a model, those that differ in the split alone together."""
     starts: dict[object, list[Evaluation]] = {}
-    for evaluation in _wanted(study, run, at):
+    for evaluation in wanted(study, run, at):
         starts.setdefault(evaluation.settings, []).append(evaluation)
     return list(starts.values())
 
@@ -203,7 +211,7 @@ def _is_recorded(study: Study, run: Run) -> Callable[[], bool]:
     return lambda: all(
         evaluation_record(study, run, each.name, at).is_file()
         for at in (run.last_step, *run.variant.also_at)
-        for each in _wanted(study, run, at)
+        for each in wanted(study, run, at)
     )
 
 
@@ -233,14 +241,11 @@ def _train(study: Study, run: Run, is_recorded: Callable[[], bool]) -> Step:
     variant = run.variant
     assert variant.training is not None
     config = study.trainings[variant.training].config
-    place = [f"run={run.folder.name}", f"output_root={run.folder.parent}"]
-
-    def is_done() -> bool:
-        newest = newest_whole(run.folder / "checkpoints")
-        return newest is not None and step_of(newest) >= run.last_step
+    place = [f"run={run.folder.name}", f"output_root={_quoted(run.folder.parent)}"]
 
     command = (_VERB, "train", config, *place, *train_overrides(study, variant, run.seed))
-    return Step("train", command, _log(run, "train"), {"train": _either(is_done, is_recorded)}, needed=True)
+    results = {"train": _either(lambda: is_trained(run), is_recorded)}
+    return Step("train", command, _log(run, "train"), results, needed=True)
 
 
 def _merge(run: Run, at: int, is_recorded: Callable[[], bool]) -> Step:
@@ -255,11 +260,12 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
     """One start of the model for what is missing of evaluations that share it."""
     variant, name = run.variant, _start_name(study, evaluations[0], at)
     trained = variant.training is not None
-    model, root = (str(_model(run, at)), run.folder.parent) if trained else ("embedded", run.folder)
+    model, root = (_model(run, at), run.folder.parent) if trained else ("embedded", run.folder)
     results = {each.name: _is_evaluated(study, run, each, at) for each in evaluations}
     # What is there is not named again: the verb would refuse it where its own code was changed since.
     asked = [each for each in evaluations if not results[each.name]()] or evaluations
-    place = [f"model={model}", f"data={city_folder(study, variant)}", f"output_root={root}"]
+    paths = {"model": model, "data": city_folder(study, variant), "output_root": root}
+    place = [f"{key}={_quoted(path)}" for key, path in paths.items()]
     if len(asked) > 1:
         place += [f"split=[{','.join(each.split for each in asked)}]", f"name={name}"]
     else:
@@ -270,6 +276,12 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
 
 def _is_evaluated(study: Study, run: Run, evaluation: Evaluation, at: int) -> Callable[[], bool]:
     return _either(_is_recorded(study, run), lambda: find_evaluation(study, run, evaluation, at) is not None)
+
+
+def _quoted(path: Path | str) -> str:
+    """A path as a setting's value: hydra's own grammar has a meaning for commas, brackets and more."""
+    quoted: str = QuotedString(str(path), Quote.single).with_quotes()
+    return quoted
 
 
 def _model(run: Run, at: int) -> Path:

@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from verl_socio.answer import Prompt
+from verl_socio.command import run
 from verl_socio.data import Sample, load_samples
 from verl_socio.episode import Segment
 from verl_socio.evaluate.scores import ALL, Line
@@ -109,4 +110,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

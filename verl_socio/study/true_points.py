@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from verl_socio.answer import Prompt
+from verl_socio.command import run
 from verl_socio.data import Sample, load_samples
 from verl_socio.episode import Segment
 from verl_socio.errors import invalid
@@ -100,4 +101,4 @@ def main(results: Path, city: Path, split: str, weights: str = "embedded") -> No
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(lambda: typer.run(main))

@@ -92,7 +92,8 @@ def _load(sources: str | ListConfig, split: str, field: str, recipe: Recipe) -> 
         problems = validate(source, split, recipe.needs_map, need_target=not recipe.no_target)
         if problems:
             listed = "".join(f"\n  {problem}" for problem in problems[:_SHOWN])
-            fix = f"see them all with: verl-socio data validate {source} --split {split}"
+            maps = "--need-map" if recipe.needs_map else "--no-need-map"
+            fix = f"see them all with: verl-socio data validate {source} --split {split} {maps}"
             raise invalid(field, source, f"has {len(problems)} faults:{listed}", fix)
         samples += load_samples(source, split)
     return samples

@@ -55,7 +55,7 @@ def _go_on(config: DictConfig, folder: Path) -> None:
         return
     _start(config, folder, total)
     done = newest_whole(Path(config.trainer.default_local_dir))
-    if (table := gain_table(folder / "metrics", list(config.recipe.stages))) is not None:
+    if (table := gain_table(folder / "metrics", _stages(config))) is not None:
         console.print(table)
     if done is not None:
         console.print(f"Checkpoint: {done}\nNext: python training_scripts/model_merger.py", soft_wrap=True)
@@ -72,6 +72,11 @@ def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:
         f"({step} a step, recipe {config.recipe.name}, {config.trainer.device})\nEverything it writes: {folder}",
         soft_wrap=True,
     )
+
+
+def _stages(config: DictConfig) -> list[str]:
+    """Names of the recipe's stages; one that an override made null is left out of the recipe."""
+    return [str(name) for name, stage in config.recipe.stages.items() if stage is not None]
 
 
 def _start(config: DictConfig, folder: Path, total: int | None) -> None:
@@ -95,7 +100,7 @@ def _start(config: DictConfig, folder: Path, total: int | None) -> None:
         config.data[files] = [with_split(source, config.data[split]) for source in sources]
     logs = folder / "logs" / started
     try:
-        with MetricsFollower(metrics, total, list(config.recipe.stages), console):
+        with MetricsFollower(metrics, total, _stages(config), console):
             train(config, logs)
     finally:
         console.print(f"Logs of all processes: {logs}", soft_wrap=True)

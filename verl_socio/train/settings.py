@@ -66,9 +66,9 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
         raise invalid("config", name, f"must be one of {', '.join(names())}", "choose one or add a file to configs/")
     _own_recipe(overrides)
     # For odd values hydra lets plain errors of Python through.
-    with _explained(overrides, HydraException, OmegaConfBaseException, YAMLError, TypeError, ValueError):
+    with explained(overrides, HydraException, OmegaConfBaseException, YAMLError, TypeError, ValueError):
         config = _composed(name, overrides)
-    with _explained(overrides, OmegaConfBaseException):
+    with explained(overrides, OmegaConfBaseException):
         _check_groups(config)
         _fill_in(config, name, overrides)
         OmegaConf.resolve(config)
@@ -77,16 +77,29 @@ def resolve(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 @contextmanager
-def _explained(overrides: Sequence[str], *errors: type[Exception]) -> Iterator[None]:
+def explained(
+    overrides: Sequence[str], *errors: type[Exception], see: str = "see configs/ for the keys and their values"
+) -> Iterator[None]:
+    """Say of settings that cannot be composed what is wrong with them and what helps.
+
+    Args:
+        overrides: As the user gave them.
+        errors: What the libraries raise.
+        see: Where the keys are.
+
+    Raises:
+        ValueError: In place of one of the errors.
+    """
     try:
         yield
     except errors as error:
         # The first line says what is wrong, unless it announces the next; a YAML error tells file and line last.
         first, *more = str(error).split("\n")
         rule = " ".join([first, *more] if isinstance(error, YAMLError) else [first, *more[: first.endswith(":")]])
-        fix = "see configs/ for the keys and their values"
-        if isinstance(error, OverrideParseException):
-            fix = f"quote a value with such characters, for hydra and for the shell: 'key=\"value\"'; or {fix}"
+        fix = see
+        # The second is what hydra makes of a comma.
+        if isinstance(error, OverrideParseException) or first.startswith("Ambiguous value"):
+            fix = f"quote a value with such characters, for hydra and for the shell: 'key=\"value\"'; or {see}"
         raise invalid("settings", " ".join(overrides), rule, fix) from error
 
 
@@ -235,7 +248,7 @@ def shipped_recipe(name: str) -> Recipe:
         ValueError: There is no such recipe, or it breaks a rule.
     """
     overrides = [f"recipe={name}"]
-    with _explained(overrides, HydraException, OmegaConfBaseException):
+    with explained(overrides, HydraException, OmegaConfBaseException):
         config = _composed("train", overrides)
     return Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
 

@@ -56,7 +56,7 @@ def lisa(tmp_path: Path) -> Path:
 def test_refcocog_an_object_a_question(refcocog: Path, tmp_path: Path) -> None:
     assert convert(refcocog, tmp_path / "out") == 4
     table = str(tmp_path / "out" / "train.parquet")
-    assert validate(table, need_map=False) == []
+    assert validate(table) == []
     samples = load_samples(table)
     assert [sample.question for sample in samples] == ["the left one", "the right one", "low", "the only one"]
     first = samples[0]
@@ -118,7 +118,7 @@ def test_another_split_and_refs_as_json(refcocog: Path, tmp_path: Path) -> None:
 def test_lisa_every_text_means_all_targets(lisa: Path, tmp_path: Path) -> None:
     assert convert(lisa, tmp_path / "out") == 2
     table = str(tmp_path / "out" / "train.parquet")
-    assert validate(table, need_map=False) == []
+    assert validate(table) == []
     first, second = load_samples(table)
     assert [first.question, second.question] == ["what would you eat?", "the fruit"]
     assert len(first.truth.boxes_xyxy) == 2
@@ -182,7 +182,8 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "value"),
     [
-        ("ann_id", 99), ("ann_id", None), ("sentences", []), ("sentences", [{"sent": " "}]), ("split", None),
+        ("ann_id", 99), ("ann_id", None), ("sentences", []), ("sentences", [{"sent": " "}]), ("sentences", 5),
+        ("split", None),
     ],
 )  # fmt: skip
 def test_a_broken_ref_is_named(refcocog: Path, tmp_path: Path, part: str, value: object) -> None:
@@ -200,6 +201,28 @@ def test_a_mask_that_cannot_be_drawn_is_named(refcocog: Path, tmp_path: Path, se
     (refcocog / "instances.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"(annotation 10|object 110).*Fix: "):
         convert(refcocog, tmp_path / "out")
+
+
+@pytest.mark.parametrize("width", [None, "100", 0, True])
+def test_a_picture_without_its_size_is_named(refcocog: Path, tmp_path: Path, width: object) -> None:
+    content = json.loads((refcocog / "instances.json").read_text())
+    content["images"][0] |= {"width": width}
+    (refcocog / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"^image 1 of instances\.json = .*must have width and height.*Fix: "):
+        convert(refcocog, tmp_path / "out")
+    del content["images"][0]["width"]
+    (refcocog / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"^image 1 of instances\.json"):
+        convert(refcocog, tmp_path / "out")
+
+
+@pytest.mark.parametrize("points", [None, 5, {}, "abc", [[1, 2]]])
+def test_a_shape_without_points_is_named(lisa: Path, tmp_path: Path, points: object) -> None:
+    content = json.loads((lisa / "train" / "a.json").read_text())
+    content["shapes"][0]["points"] = points
+    (lisa / "train" / "a.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"^shape target of .*a\.json = .*three or more points.*Fix: "):
+        convert(lisa, tmp_path / "out")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

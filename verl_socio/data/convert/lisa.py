@@ -80,9 +80,10 @@ def _drawn(file: Path, shapes: Any, size_wh: tuple[int, int]) -> np.ndarray:
         label = shape.get("label") if isinstance(shape, dict) else None
         if not isinstance(label, str):
             raise invalid(str(file), shape, "must have shapes with a label", _FIX)
-        corners = [_corner(file, point) for point in shape.get("points") or ()]
-        if len(corners) < 3:
-            raise invalid(str(file), label, "must have shapes of three or more points", _FIX)
+        points = shape.get("points")
+        if not isinstance(points, list) or len(points) < 3:
+            raise invalid(f"shape {label} of {file}", points, "must have a list of three or more points", _FIX)
+        corners = [_corner(file, point) for point in points]
         value = IGNORED if "ignore" in label.lower() else int("target" in label.lower())
         polygons.append((_area(corners), corners, value))
     image = Image.new("L", size_wh)

@@ -56,7 +56,9 @@ def scenes(source: Path, split: str, images: Path, refs: str | None) -> Iterator
         if not isinstance(name, str) or not (images / Path(name).name).is_file():
             rule = f"must be a picture in {images}"
             raise invalid(f"image {image_id}", name, rule, "name the folder of the pictures with --images")
-        size_wh = (entry["width"], entry["height"])
+        size_wh: tuple[Any, Any] = (entry.get("width"), entry.get("height"))
+        if not all(type(length) is int and length > 0 for length in size_wh):
+            raise invalid(f"image {image_id} of {INSTANCES}", size_wh, "must have width and height in pixels", _FIX)
         described = tuple(_described(instances, ref, size_wh, file) for ref in described_by)
         yield Scene(images / Path(name).name, described)
 
@@ -64,7 +66,8 @@ def scenes(source: Path, split: str, images: Path, refs: str | None) -> Iterator
 def _described(instances: dict[str, Any], ref: dict[str, Any], size_wh: tuple[int, int], file: Path) -> Described:
     name = str(ref.get("ref_id"))
     listed = ref.get("sentences")
-    texts = [entry.get("sent") or entry.get("raw") for entry in listed or () if isinstance(entry, dict)]
+    entries = listed if isinstance(listed, list) else []
+    texts = [entry.get("sent") or entry.get("raw") for entry in entries if isinstance(entry, dict)]
     text = next((text.strip() for text in texts if isinstance(text, str) and text.strip()), None)
     if text is None:
         raise invalid(f"ref {name} of {file}", listed, "must have a sentence", _FIX)
