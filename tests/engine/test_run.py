@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import DictConfig
 
-from verl_socio.engine.run import _ray_init
+from verl_socio.engine.run import _ray_init, check
 from verl_socio.train.settings import resolve
 
 
@@ -27,3 +27,11 @@ def test_a_cluster_that_is_joined_says_itself_what_it_has_and_is_told_where_metr
     assert joined["runtime_env"]["py_executable"] == "python"
     assert joined["runtime_env"]["env_vars"]["MINE"] == "1"
     assert joined["runtime_env"]["env_vars"]["VERL_FILE_LOGGER_PATH"] == "/here/metrics.jsonl"
+
+
+def test_what_verl_asserts_of_settings_is_told_as_an_error_of_theirs(config: DictConfig) -> None:
+    check(config)
+    actor = config.actor_rollout_ref.actor
+    actor.use_dynamic_bsz, actor.ppo_micro_batch_size_per_gpu, config.trainer.n_gpus_per_node = False, 8, 3
+    with pytest.raises(ValueError, match=r"settings = 'x': do not fit each other by verl's check: .*64.*Fix: "):
+        check(config)

@@ -122,6 +122,7 @@ stages:
         (PLAIN + "terms_file: no.py", "{{ question }}", r"recipe\.terms_file = 'no\.py': must be a Python file"),
         ("- a list", "{{ question }}", r"Fix: "),
         ("stages: [", "{{ question }}", r"Fix: "),
+        ("name: mine\nstages: 3", "{{ question }}", r"recipe\.stages = .*Fix: "),
         ("", "{{ question }}", r"recipe.*is missing"),
     ],
 )

@@ -19,6 +19,7 @@ from verl.utils.device import auto_set_device
 from verl_socio import cluster
 from verl_socio.engine.groups import check_groups
 from verl_socio.engine.leftovers import Leftovers, remove_noted
+from verl_socio.errors import invalid
 from verl_socio.guard import Guard
 from verl_socio.segment import SegmenterConfig
 from verl_socio.segment.pool import SegmenterPool
@@ -47,11 +48,18 @@ def check(config: DictConfig) -> None:
     """Let verl check its own settings.
 
     Raises:
-        ValueError: A key of a group that verl makes a class of is unknown to that class, or has a value it refuses.
+        ValueError: A key of a group that verl makes a class of is unknown to that class, or has a value it refuses; or
+            settings do not fit each other.
     """
     auto_set_device(config)
     check_groups(config, ("algorithm", "actor_rollout_ref.actor", "actor_rollout_ref.rollout"), "ppo_trainer.yaml")
-    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    try:
+        validate_config(
+            config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config)
+        )
+    except AssertionError as error:
+        rule = f"do not fit each other by verl's check: {error}"
+        raise invalid("settings", config.run, rule, "see verl's ppo_trainer.yaml for what they mean") from error
 
 
 def train(config: DictConfig, logs: Path) -> None:

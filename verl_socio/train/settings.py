@@ -165,7 +165,8 @@ def _resolve_beside(config: DictConfig, folder: Path) -> None:
     """Files that lie beside the recipe's own file are found from anywhere, in any process."""
     stages = config.recipe.get("stages")
     places = [(config.recipe, "terms_file")]
-    places += [(stage, "prompt") for stage in (stages or {}).values() if OmegaConf.is_dict(stage)]
+    if OmegaConf.is_dict(stages):  # else it is told with its place when the recipe is built
+        places += [(stage, "prompt") for stage in stages.values() if OmegaConf.is_dict(stage)]
     for place, key in places:
         if isinstance(place.get(key), str) and os.path.isfile(folder / place[key]):
             place[key] = str(folder / place[key])
