@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from ray.exceptions import RayTaskError
 from verl_socio.errors import invalid
 
 # Where Ray's own commands look for a cluster, too.
-_ADDRESS = "RAY_ADDRESS"
+ADDRESS = "RAY_ADDRESS"
+_PATIENCE_S = 10.0
 
 # Rows and small pictures pass through it one by one; Ray's default is a third of the machine's memory.
 _STORE_BYTES = 300_000_000
@@ -40,10 +42,11 @@ def connected(address: str | None, logs: Path) -> Iterator[None]:
     # What Ray says about its own start helps nobody.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
+        check_reachable("ray.address", address)
         try:
             ray.init(address=address, **quiet)
         except ConnectionError as error:
-            raise not_there(address, error) from error
+            raise not_there("ray.address", address, error) from error
         try:
             yield
         finally:
@@ -60,13 +63,27 @@ def connected(address: str | None, logs: Path) -> Iterator[None]:
 
 def address_to_join() -> str | None:
     """The cluster that the environment names; None where there is none to join."""
-    return os.environ.get(_ADDRESS) or None
+    return os.environ.get(ADDRESS) or None
 
 
-def not_there(address: str, error: ConnectionError) -> ValueError:
-    """What to say of an address that cannot be joined."""
-    fix = f"start one (ray start --head), correct the address, or leave it and {_ADDRESS} empty"
-    return invalid("ray.address", address, f"must be a Ray cluster that runs ({error})", fix)
+def check_reachable(field: str, address: str) -> None:
+    """Refuse a HOST:PORT where nobody listens: Ray itself would try again for minutes.
+
+    Raises:
+        ValueError: Nobody does; the message names `field`, the setting or variable that gave the address.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+        except (OSError, OverflowError) as error:
+            raise not_there(field, address, error) from error
+
+
+def not_there(field: str, address: str, error: Exception) -> ValueError:
+    """What to say of an address that cannot be joined, and of the setting or variable that gave it."""
+    fix = f"start one (ray start --head), correct the address, or leave it and {ADDRESS} empty"
+    return invalid(field, address, f"must be a Ray cluster that runs ({error})", fix)
 
 
 def logs_of_session() -> Path:

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from omegaconf import DictConfig
 
-from verl_socio.engine.run import _ray_init, check
+from verl_socio.engine.run import _ray_init, check, train
 from verl_socio.train.settings import resolve
 
 
@@ -35,3 +37,12 @@ def test_what_verl_asserts_of_settings_is_told_as_an_error_of_theirs(config: Dic
     actor.use_dynamic_bsz, actor.ppo_micro_batch_size_per_gpu, config.trainer.n_gpus_per_node = False, 8, 3
     with pytest.raises(ValueError, match=r"settings = 'x': do not fit each other by verl's check: .*64.*Fix: "):
         check(config)
+
+
+def test_an_address_where_no_cluster_is_stops_a_training_before_it_starts(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"RAY_ADDRESS = '127\.0\.0\.1:1': must be a Ray cluster that runs .*Fix: "):
+        train(config, tmp_path / "logs")
+    assert not list(tmp_path.iterdir())

@@ -75,6 +75,8 @@ def train(config: DictConfig, logs: Path) -> None:
         RuntimeError: What stopped the run; the whole traceback is in `driver.log`.
     """
     address = cluster.address_to_join()
+    if address is not None:
+        cluster.check_reachable(cluster.ADDRESS, address)
     config = config.copy()
     OmegaConf.update(config, "ray_kwargs.ray_init", _ray_init(config, address), merge=False)
     # What an earlier start was killed before removing.
@@ -94,7 +96,7 @@ def train(config: DictConfig, logs: Path) -> None:
         except ConnectionError as error:
             if address is None:
                 raise
-            raise cluster.not_there(address, error) from error
+            raise cluster.not_there(cluster.ADDRESS, address, error) from error
         except RayTaskError as error:
             log.write(traceback.format_exc())
             raise RuntimeError(cluster.reason_of(error)) from error

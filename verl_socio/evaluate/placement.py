@@ -57,7 +57,9 @@ class Placement:
     @property
     def joins(self) -> bool:
         """Whether there is a cluster to join; else one of our own is started."""
-        return bool(self.address or os.environ.get("RAY_ADDRESS"))
+        from verl_socio.cluster import address_to_join  # Ray, which one worker need not wait for
+
+        return bool(self.address or address_to_join())
 
 
 def placement_of(config: DictConfig) -> Placement:
