@@ -12,6 +12,7 @@ PACKAGE = Path(verl_socio.__file__).parent
 LIGHT = (
     "errors",
     "text",
+    "nested",
     "geometry",
     "loose_json",
     "masks",

@@ -3,10 +3,10 @@ import os
 
 import pytest
 
-from verl_socio.evaluate.fingerprint import differences, fingerprint, folder_hash, segmenter_hash
+from verl_socio.evaluate.fingerprint import fingerprint
 from verl_socio.evaluate.settings import resolve
+from verl_socio.nested import differences
 from verl_socio.recipes import Recipe, Stage, Template
-from verl_socio.segment import SegmenterConfig
 
 
 @pytest.fixture
@@ -60,27 +60,3 @@ def test_weights_data_and_prompts_change_it_though_sizes_stay(model, recipe):
     changed = take(model, recipe)
     [(key, _, _)] = differences(first.identity, changed.identity)
     assert key == "model"
-
-
-def test_a_file_s_name_is_part_of_a_model(model):
-    before = folder_hash(model)
-    (model / "model.safetensors").rename(model / "other.safetensors")
-    assert folder_hash(model) != before
-
-
-def test_segmenters_are_told_by_their_weights(tmp_path):
-    yaml, checkpoint = tmp_path / "m.yaml", tmp_path / "m.pt"
-    yaml.write_text("model: {}")
-    checkpoint.write_bytes(b"one")
-    one = segmenter_hash(SegmenterConfig(weights=str(checkpoint)))
-    checkpoint.write_bytes(b"two")
-    two = segmenter_hash(SegmenterConfig(weights=str(checkpoint)))
-    yaml.write_text("model: {a: 1}")
-    assert len({one, two, segmenter_hash(SegmenterConfig(weights=str(checkpoint)))}) == 3
-    words = {segmenter_hash(SegmenterConfig(weights=word)) for word in ("boxes", "embedded")}
-    assert len(words) == 2
-
-
-def test_differences_name_the_keys():
-    before, now = {"a": {"b": 1, "c": 2}, "d": []}, {"a": {"b": 1, "c": 3}, "e": 0}
-    assert differences(before, now) == [("a.c", 2, 3), ("d", [], None), ("e", None, 0)]

@@ -9,10 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from verl_socio.evaluate.scores import Line
+from verl_socio.study.figures import Figures
 from verl_socio.study.plan import Study
-from verl_socio.study.records import collect, read_baseline, read_metrics, read_result, write_lines
+from verl_socio.study.records import collect, read_baseline, read_metrics, read_result, training_codes, write_lines
 from verl_socio.study.steps import Run, record_folder, runs_of
+from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
+from verl_socio.train.starts import STARTS
 
 LAST = {"start": 0, "other": 4, "trained": 4}
 
@@ -46,6 +49,22 @@ def test_an_evaluation_is_kept_with_each_samples_iou_in_order(
     assert result.giou_of_one_place("last") == pytest.approx((0.333 + 0.1) / 3)
     assert read_result(study, run, "test", 2) is None
     assert read_result(study, run, "sampled", 4) is None
+
+
+def test_a_training_is_kept_with_the_code_that_made_it(study: Study, run: Run) -> None:
+    assert training_codes(study, run) == set()
+    run.folder.mkdir(parents=True)
+    (run.folder / SETTINGS).write_text("{}")
+    lines = [json.dumps({"command": [f"{ROOT}/x"], "identity": {"code": code}}) for code in ("a", "a", "b")]
+    (run.folder / STARTS).write_text("".join(f"{line}\n" for line in lines))
+    collect(study, [run])
+    assert training_codes(study, run) == {"a", "b"}
+    assert str(ROOT) not in (record_folder(study, run) / STARTS).read_text()
+    figures = Figures(study, LAST)
+    assert figures.training_codes() == (2, 0)
+    (record_folder(study, figures.runs["other", 1])).mkdir(parents=True)
+    (record_folder(study, figures.runs["other", 1]) / SETTINGS).write_text("{}")
+    assert figures.training_codes() == (2, 1)
 
 
 def test_the_questions_that_mean_one_place_have_a_figure_of_their_own(

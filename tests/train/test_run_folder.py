@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from verl_socio.checkpoints import mark_whole
-from verl_socio.train.run_folder import SETTINGS, claim, differences
+from verl_socio.train.run_folder import SETTINGS, binding_differences, claim
 from verl_socio.train.settings import resolve
 
 
@@ -137,7 +137,7 @@ def test_how_long_how_often_and_on_what_may_change(begun: DictConfig, override: 
     # Resolved anew: nothing that follows from these settings counts as a change either.
     now = resolve("embedded", ["run=mine", "output_root=/elsewhere", override])
     assert now != begun
-    assert differences(OmegaConf.to_container(begun), OmegaConf.to_container(now)) == []
+    assert binding_differences(OmegaConf.to_container(begun), OmegaConf.to_container(now)) == []
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_how_long_how_often_and_on_what_may_change(begun: DictConfig, override: 
 def test_the_memory_of_fine_tuning_may_change(override: str) -> None:
     before, now = resolve("sft_embedded", ["run=mine"]), resolve("sft_embedded", ["run=mine", override])
     assert now != before
-    assert differences(OmegaConf.to_container(before), OmegaConf.to_container(now)) == []
+    assert binding_differences(OmegaConf.to_container(before), OmegaConf.to_container(now)) == []
 
 
 def test_checkpoints_are_gone_on_with_by_as_many_ranks_as_wrote_them(
@@ -204,7 +204,7 @@ def test_the_changed_settings_become_the_runs(config: DictConfig) -> None:
 def test_all_differences_are_counted() -> None:
     before = {"data": {"seed": 0, "gone": 1}, "frame": "model", "trainer": {"save_freq": 1}}
     now = {"data": {"seed": 1, "new": [1]}, "frame": "model", "trainer": {"save_freq": 2}}
-    assert differences(before, now) == [("data.gone", 1, None), ("data.new", None, [1]), ("data.seed", 0, 1)]
+    assert binding_differences(before, now) == [("data.gone", 1, None), ("data.new", None, [1]), ("data.seed", 0, 1)]
 
 
 def test_a_folder_of_something_else_is_left_alone(config: DictConfig, tmp_path: Path) -> None:

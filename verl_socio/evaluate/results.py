@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from verl_socio.errors import invalid
-from verl_socio.evaluate.fingerprint import Fingerprint, differences
+from verl_socio.evaluate.fingerprint import Fingerprint
 from verl_socio.evaluate.rows import SampleRow, read_rows
 from verl_socio.file_lock import hold
+from verl_socio.nested import differences
 from verl_socio.whole_file import write_whole
 
 _FINGERPRINT = "fingerprint.json"

@@ -26,12 +26,14 @@ from verl_socio.engine.leftovers import Leftovers
 from verl_socio.errors import invalid
 from verl_socio.evaluate.evaluator import Evaluator
 from verl_socio.evaluate.feeding import Begin, Evaluate
-from verl_socio.evaluate.fingerprint import differences, folder_hash, set_up
+from verl_socio.evaluate.fingerprint import set_up
 from verl_socio.evaluate.pictures import Pictures
 from verl_socio.evaluate.placement import Placement, check_room
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.station import Evaluation, Station, load_chats, open_station
 from verl_socio.guard import Guard
+from verl_socio.nested import differences
+from verl_socio.provenance import folder_hash
 
 _KEPT = "Finished samples are kept, and the same command goes on there."
 _SHOWN = 20

@@ -12,10 +12,10 @@ from rich.table import Table
 from verl_socio.bootstrap import FIGURES, REPLICATES, SEED, Interval, SegmentationRatios, intervals_of
 from verl_socio.data import LEVELS
 from verl_socio.errors import invalid
-from verl_socio.evaluate.fingerprint import differences
 from verl_socio.evaluate.intervals import add
 from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL
+from verl_socio.nested import differences
 from verl_socio.report.load import Evaluated, load
 from verl_socio.text import printable
 

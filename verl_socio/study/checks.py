@@ -16,7 +16,7 @@ from verl_socio.study.records import without_root
 from verl_socio.study.steps import Run, evaluate_overrides, record_folder, train_overrides
 from verl_socio.train import settings
 from verl_socio.train.prepare import prepare
-from verl_socio.train.run_folder import SETTINGS, differences
+from verl_socio.train.run_folder import SETTINGS, binding_differences
 
 # verl's two trainers call it by two names.
 _KEEPS = ("max_actor_ckpt_to_keep", "max_ckpt_to_keep")
@@ -61,7 +61,7 @@ class Settled:
         config = self.settings[run.variant.name]
         now = OmegaConf.to_container(OmegaConf.create(without_root(OmegaConf.to_yaml(config))))
         ours = {"run", *self.study.trainings[run.variant.training].seeded}
-        changed = [each for each in differences(before, now) if each[0] not in ours]
+        changed = [each for each in binding_differences(before, now) if each[0] not in ours]
         if changed:
             key, old, new = changed[0]
             rule = f"was made with other settings ({len(changed)} differ; {key} was {old!r} and is now {new!r})"

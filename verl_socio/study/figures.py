@@ -14,8 +14,9 @@ from verl_socio.errors import invalid
 from verl_socio.evaluate.scores import Line
 from verl_socio.study.margin import margin_of
 from verl_socio.study.plan import Claim, Comparison, Study
-from verl_socio.study.records import Result, read_result
-from verl_socio.study.steps import runs_of, shared_seed
+from verl_socio.study.records import Result, read_result, training_codes
+from verl_socio.study.steps import record_folder, runs_of, shared_seed
+from verl_socio.train.run_folder import SETTINGS
 
 
 class Verdict(StrEnum):
@@ -146,6 +147,16 @@ class Figures:
         results = [each for name in self.study.variants for test in self.study.evaluations
                    for each in self.results(name, test)]  # fmt: skip
         return len({each.code for each in results})
+
+    def training_codes(self) -> tuple[int, int]:
+        """How many states of the code made the trainings that are there, and how many of these do not tell theirs.
+
+        Raises:
+            ValueError: A record cannot be read.
+        """
+        trained = [run for run in self.runs.values() if (record_folder(self.study, run) / SETTINGS).is_file()]
+        codes = [training_codes(self.study, run) for run in trained]
+        return len(set().union(*codes)), codes.count(set())
 
     def difference(self, comparison: Comparison) -> Difference:
         """Set two variants against each other, seed by seed and sample by sample.

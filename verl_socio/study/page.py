@@ -95,6 +95,7 @@ def render(figures: Figures) -> str:
         "pictures": [(each.title, path.relative_to(study.results.parent).as_posix()) for each, path in drawn],
         "missing": missing(figures),
         "codes": figures.codes(),
+        "training_codes": figures.training_codes(),
         "plan": study,
         "plan_file": _shown(study.path),
         "records": _shown(study.results),

@@ -1,6 +1,7 @@
 """The small records of a study that stay: copied from the runs' folders, and read again for the page.
 
     <results>/<variant>/seed_<n>/config.yaml                    the training's resolved settings
+    <results>/<variant>/seed_<n>/starts.jsonl                   which code, weights and packages trained, a line a start
     <results>/<variant>/seed_<n>/metrics.jsonl                  what the curves need of its metrics, a line a step
     <results>/<variant>/seed_<n>/<evaluation>-step_<N>.json     an evaluation's figures, and each sample's IoU
     <results>/baselines/<baseline>.json
@@ -27,6 +28,7 @@ from verl_socio.study.steps import Run, baseline_record, evaluation_record, find
 from verl_socio.train.metrics import entries
 from verl_socio.train.run_folder import SETTINGS
 from verl_socio.train.settings import ROOT
+from verl_socio.train.starts import STARTS, read_starts
 from verl_socio.whole_file import write_whole
 
 METRICS = "metrics.jsonl"
@@ -94,14 +96,15 @@ def collect(study: Study, runs: Iterable[Run]) -> None:
 
 
 def _collect_training(study: Study, run: Run) -> None:
-    target, settings = record_folder(study, run), run.folder / SETTINGS
+    target = record_folder(study, run)
     steps = _thinned(sorted((run.folder / "metrics").glob("*.jsonl")))
     recorded = max((step for step, _ in read_metrics(study, run)), default=0)
     at_its_end = is_trained(run) and max(steps, default=0) >= run.last_step
     if recorded >= run.last_step and not at_its_end:
         return
-    if settings.is_file():
-        _write(target / SETTINGS, without_root(settings.read_text(encoding="utf-8")))
+    for name in (SETTINGS, STARTS):
+        if (source := run.folder / name).is_file():
+            _write(target / name, without_root(source.read_text(encoding="utf-8")))
     if steps:
         lines = (json.dumps({"step": step, "data": steps[step]}) + "\n" for step in sorted(steps))
         _write(target / METRICS, "".join(lines))
@@ -154,6 +157,15 @@ def read_metrics(study: Study, run: Run) -> list[tuple[int, dict[str, float]]]:
     """
     path = record_folder(study, run) / METRICS
     return [(entry["step"], entry["data"]) for entry in entries(path)] if path.is_file() else []
+
+
+def training_codes(study: Study, run: Run) -> set[str]:
+    """The states of the code that made a training: hashes, none where its record does not tell.
+
+    Raises:
+        ValueError: The record cannot be read.
+    """
+    return {start["identity"]["code"] for start in read_starts(record_folder(study, run) / STARTS)}
 
 
 def without_root(text: str) -> str:

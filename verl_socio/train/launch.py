@@ -18,6 +18,7 @@ from verl_socio.train.prepare import prepare
 from verl_socio.train.progress import MetricsFollower
 from verl_socio.train.run_folder import claim
 from verl_socio.train.settings import is_supervised, model_key, resolve, shown
+from verl_socio.train.starts import STARTS, note_start
 
 # Bound to the terminal as it is now: verl's own output goes to a log while it trains.
 console = Console(file=sys.stdout)
@@ -53,7 +54,7 @@ def _go_on(config: DictConfig, folder: Path) -> None:
     if newest is not None and total is not None and step_of(newest) >= total:
         console.print(f"The run is complete at step {step_of(newest)}: nothing to do. Start another with run=NAME.")
         return
-    _start(config, folder, total)
+    _start(config, folder, 0 if newest is None else step_of(newest))
     done = newest_whole(Path(config.trainer.default_local_dir))
     if (table := gain_table(folder / "metrics", _stages(config))) is not None:
         console.print(table)
@@ -79,7 +80,10 @@ def _stages(config: DictConfig) -> list[str]:
     return [str(name) for name, stage in config.recipe.stages.items() if stage is not None]
 
 
-def _start(config: DictConfig, folder: Path, total: int | None) -> None:
+def _start(config: DictConfig, folder: Path, from_step: int) -> None:
+    started = time.strftime("%Y%m%d-%H%M%S")
+    if changed := note_start(config, folder, started, from_step):
+        console.print(f"Other than at the start before: {', '.join(changed)} ({folder / STARTS})", soft_wrap=True)
     os.environ.setdefault("VERL_LOGGING_LEVEL", "WARN")
     # verl, torch and Ray: seconds of imports
     from verl_socio.engine.dataset import with_split
@@ -89,7 +93,6 @@ def _start(config: DictConfig, folder: Path, total: int | None) -> None:
     else:
         from verl_socio.engine.run import train
 
-    started = time.strftime("%Y%m%d-%H%M%S")
     # verl's file logger empties the file it is given: every start gets its own.
     metrics = folder / "metrics" / f"{started}.jsonl"
     metrics.parent.mkdir(exist_ok=True)
@@ -100,7 +103,7 @@ def _start(config: DictConfig, folder: Path, total: int | None) -> None:
         config.data[files] = [with_split(source, config.data[split]) for source in sources]
     logs = folder / "logs" / started
     try:
-        with MetricsFollower(metrics, total, _stages(config), console):
+        with MetricsFollower(metrics, config.trainer.total_training_steps, _stages(config), console):
             train(config, logs)
     finally:
         console.print(f"Logs of all processes: {logs}", soft_wrap=True)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_socio.checkpoints import newest_whole
 from verl_socio.errors import invalid
 from verl_socio.file_lock import hold
+from verl_socio.nested import differences
 from verl_socio.train.shards import open_checkpoint
 
 SETTINGS = "config.yaml"
@@ -92,7 +93,7 @@ def _has_learnt(folder: Path, trainer: DictConfig) -> bool:
 
 
 def _check_settings(config: DictConfig, settings: Path) -> None:
-    changed = differences(OmegaConf.to_container(OmegaConf.load(settings)), OmegaConf.to_container(config))
+    changed = binding_differences(OmegaConf.to_container(OmegaConf.load(settings)), OmegaConf.to_container(config))
     if changed:
         key, before, now = changed[0]
         rule = f"holds a run with other settings ({len(changed)} differ; {key} was {before!r} and is now {now!r})"
@@ -115,18 +116,10 @@ def _check_checkpoints(trainer: DictConfig) -> None:
         raise invalid("trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, fix)
 
 
-def differences(before: object, now: object) -> list[tuple[str, object, object]]:
+def binding_differences(before: object, now: object) -> list[tuple[str, object, object]]:
     """The settings that differ and may not, as (key, before, now); both as plain nested mappings."""
-    old, new = _flat(before), _flat(now)
-    keys = [key for key in sorted(old.keys() | new.keys()) if key in _KEPT or not _is_free(key)]
-    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+    return [each for each in differences(before, now) if each[0] in _KEPT or not _is_free(each[0])]
 
 
 def _is_free(key: str) -> bool:
     return key.startswith(_FREE) or key.endswith(_MEMORY)
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        return {key: leaf for name, part in value.items() for key, leaf in _flat(part, f"{prefix}{name}.").items()}
-    return {prefix.rstrip("."): value}
