@@ -51,7 +51,8 @@ def test_true_points_are_put_into_the_model_s_own_boxes(city: Path) -> None:
     segmenter = Asked()
     figures = asyncio.run(measure(load_samples(str(city), "test"), [row(half, beside)], segmenter))
     assert (figures["first mask"], figures["last mask"]) == (0.25, 0.5)
-    inside, anywhere = segmenter.prompts
+    alone, inside, anywhere = segmenter.prompts
+    assert [(prompt.box_xyxy, prompt.points_xy) for prompt in alone] == [(half, ()), (beside, ())]
     for prompts in (inside, anywhere):
         assert [prompt.box_xyxy for prompt in prompts] == [half, beside]
         assert [prompt.labels for prompt in prompts] == [(1, 1), ()], "where a box holds nothing there is no true point"
@@ -62,6 +63,7 @@ def test_true_points_are_put_into_the_model_s_own_boxes(city: Path) -> None:
 def test_a_box_over_the_edge_and_no_box_at_all(city: Path) -> None:
     segmenter = Asked()
     asyncio.run(measure(load_samples(str(city), "test"), [row((-3.0, -3.0, 12.0, 12.0))], segmenter))
+    assert [len(prompts[0].points_xy) for prompts in segmenter.prompts] == [0, 2, 2]
     assert all(2 < x < 12 and 2 < y < 12 for prompts in segmenter.prompts for x, y in prompts[0].points_xy)
     figures = asyncio.run(measure(load_samples(str(city), "test"), [row()], BoxSegmenter()))
     assert figures["true points inside its boxes"] == 0
@@ -91,6 +93,7 @@ def test_the_figures_are_printed(city: Path, tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines() == [
         "first mask: gIoU 25.0",
         "last mask: gIoU 50.0",
+        "its boxes alone: gIoU 100.0",
         "true points inside its boxes: gIoU 100.0",
         "true points anywhere in the places: gIoU 100.0",
     ]

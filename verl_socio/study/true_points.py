@@ -1,9 +1,10 @@
-"""The ceiling of refinement: true points added to the boxes that a model named itself.
+"""What points add to the boxes that a model named itself: its own points, none, and true ones.
 
     python -m verl_socio.study.true_points RESULTS CITY SPLIT
 
 A second look that keeps the boxes of the first has only points to add. What it gained stands beside what the best ones
-would have gained: those inside its boxes, where the reward wants them, and those anywhere in the places.
+would have gained: those inside its boxes, where the reward wants them, and those anywhere in the places. For a model
+that names boxes and points at once, its boxes alone say what its points are worth.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ async def measure(samples: Sequence[Sample], rows: Iterable[SampleRow], segmente
         segmenter: The one of that evaluation.
 
     Returns:
-        gIoU in 0..1, of the model's first and last masks, and of its first boxes with true points.
+        gIoU in 0..1, of the model's first and last masks, of its first boxes alone and of these with true points.
 
     Raises:
         ValueError: A sample cannot be read or has no answer, or an answer has an object without a box.
         SegmentationError: The segmenter failed.
     """
     answers = {row.id: row.stages for row in rows}
-    names = ("first mask", "last mask", "true points inside its boxes", "true points anywhere in the places")
-    scores = {name: SegmentationScore() for name in names}
+    prompted = {
+        "its boxes alone": _alone,
+        "true points inside its boxes": _inside,
+        "true points anywhere in the places": _anywhere,
+    }
+    scores = {name: SegmentationScore() for name in ("first mask", "last mask", *prompted)}
     for sample in samples:
         stages, target_hw = answers.get(sample.id), sample.target_mask()
         if not stages:
@@ -55,12 +60,17 @@ async def measure(samples: Sequence[Sample], rows: Iterable[SampleRow], segmente
         boxes = [prompt["box_xyxy"] for prompt in stages[0].prompts]
         if None in boxes:
             raise invalid("results", sample.id, "has an object without a box", "take a recipe that answers boxes")
-        scores[names[0]].add(stages[0].mask_score)
-        scores[names[1]].add(stages[-1].mask_score)
-        for name, prompted in zip(names[2:], (_inside, _anywhere), strict=True):
-            masks = await segmenter.segment(sample.satellite, [prompted(box, target_hw) for box in boxes])
+        scores["first mask"].add(stages[0].mask_score)
+        scores["last mask"].add(stages[-1].mask_score)
+        for name, prompt_of in prompted.items():
+            masks = await segmenter.segment(sample.satellite, [prompt_of(box, target_hw) for box in boxes])
             scores[name].update(masks.union(), target_hw)
     return {name: score.compute()["giou"] for name, score in scores.items()}
+
+
+def _alone(box_xyxy: Sequence[float], target_hw: np.ndarray) -> Prompt:
+    """A box without points."""
+    return _with_points(box_xyxy, np.zeros_like(target_hw))
 
 
 def _inside(box_xyxy: Sequence[float], target_hw: np.ndarray) -> Prompt:
