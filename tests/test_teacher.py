@@ -158,3 +158,44 @@ def test_points_lie_on_their_own_region_and_strictly_inside_its_box(
         assert len(set(prompt.points_xy)) == len(prompt.points_xy) == count or (right - left) * (bottom - top) < 40
         for x, y in prompt.points_xy:
             assert left < x < right and top < y < bottom and mask_hw[int(y), int(x)]
+
+
+ONE_POINT = Grammar(point_keys=("point_2d",))
+
+
+def taught_of(target: Target, grammar: Grammar = ONE_POINT) -> list[tuple[object, tuple[tuple[float, float], ...]]]:
+    stage = replace(TWO_STAGES.stages[0], grammar=grammar, segment_with=("boxes", "points"))
+    frame = Frame.of_image(target.mask_hw.shape[::-1])
+    answer = parse(right_answer(target, stage, frame, 100, np.random.default_rng(0)), grammar)
+    return [(prompt.box_xyxy, prompt.points_xy) for prompt in answer.prompts]
+
+
+def test_objects_that_the_data_set_names_get_points_of_their_own_in_its_order() -> None:
+    boxes_xyxy = np.array([(30, 20, 55, 35), (5, 5, 20, 15)], dtype=np.float64)
+    target = Target(two_rooms(), boxes_xyxy)
+    taught = taught_of(target)
+    assert [box for box, _ in taught] == [(30.0, 20.0, 55.0, 35.0), (5.0, 5.0, 20.0, 15.0)]
+    for (left, top, right, bottom), ((x, y),) in taught:
+        assert left < x < right and top < y < bottom
+
+
+def test_an_object_in_two_parts_and_one_beside_the_mask_shift_no_other() -> None:
+    mask_hw = two_rooms()
+    mask_hw[:, 40:42] = False
+    boxes_xyxy = np.array([(0, 36, 10, 40), (30, 20, 55, 35), (5, 5, 20, 15)], dtype=np.float64)
+    nowhere, split, plain = (points for _, points in taught_of(Target(mask_hw, boxes_xyxy)))
+    assert nowhere == ((5.0, 38.0),), "the middle of a box that holds nothing of the mask"
+    for (x, y), (left, top, right, bottom) in zip((split[0], plain[0]), boxes_xyxy[1:].tolist(), strict=True):
+        assert left < x < right and top < y < bottom and mask_hw[int(y), int(x)]
+
+
+def test_points_that_the_data_set_brings_are_taught_where_there_are_enough() -> None:
+    boxes_xyxy = np.array([(30, 20, 55, 35), (5, 5, 20, 15)], dtype=np.float64)
+    given = np.array([[(31, 21)], [(6, 6)]], dtype=np.float64)
+    target = Target(two_rooms(), boxes_xyxy, given)
+    assert [points for _, points in taught_of(target)] == [((31.0, 21.0),), ((6.0, 6.0),)]
+    two = Grammar(point_keys=("a", "b"))
+    assert all(len(set(points)) == 2 for _, points in taught_of(target, two)), "one of two is not enough"
+    one_object = Grammar(box="bbox", point_keys=("a",), single=True)
+    ((box, ((x, y),)),) = taught_of(target, one_object)
+    assert box == (5.0, 5.0, 55.0, 35.0) and two_rooms()[int(y), int(x)]

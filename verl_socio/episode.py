@@ -49,7 +49,7 @@ class Scene:
             if images["map"].size != images["satellite"].size:
                 rule = f"must be as large as the satellite image, {images['satellite'].size}"
                 raise invalid(f"map of {sample.id}", images["map"].size, rule, "render both for the same area and size")
-        target = _target(sample) if with_target else None
+        target = target_of(sample) if with_target else None
         return cls(sample, images, target)
 
     @property
@@ -58,8 +58,12 @@ class Scene:
         return self.images["satellite"].size
 
 
-def _target(sample: Sample) -> Target:
-    """What a sample's mask and what is known beside it say; without a mask its boxes, filled, stand for it."""
+def target_of(sample: Sample) -> Target:
+    """What a sample's mask and what is known beside it say; without a mask its boxes, filled, stand for it.
+
+    Raises:
+        ValueError: The mask cannot be read.
+    """
     if sample.truth.boxes_xyxy is None:
         return Target.from_mask(*sample.target_and_ignored())
     boxes_xyxy = np.array(sample.truth.boxes_xyxy, dtype=np.float64).reshape(-1, 4)

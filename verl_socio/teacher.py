@@ -10,7 +10,7 @@ import numpy as np
 from verl_socio.answer import Prompt, describe
 from verl_socio.data.sample import ImageRef
 from verl_socio.episode import Reply, Scene, Segment, Turn, run_episode
-from verl_socio.geometry import Frame, mask_instances
+from verl_socio.geometry import Frame
 from verl_socio.masks import Masks
 from verl_socio.recipes import Recipe, Stage
 from verl_socio.rewards import Target
@@ -79,28 +79,48 @@ def right_answer(target: Target, stage: Stage, frame: Frame, most: int, rng: np.
     """The target in a stage's grammar, without a thought: "<answer>[...]</answer>".
 
     Args:
-        target: What should be found. Each of its connected regions is an item; for a grammar of one object, all of them
-            together are one.
+        target: What should be found. Each of its objects is an item; for a grammar of one object, all of them together
+            are one.
         stage: Its grammar, and how many points an item shall have.
         frame: The model's frame for this image.
         most: Items at most, the first ones of the target.
-        rng: Decides where points lie: on different pixels deep inside the region, written from left to right.
+        rng: Decides where points lie: on different pixels deep inside the object, written from left to right. Where the
+            data set brings enough of them, those.
 
     Raises:
         ValueError: The stage asks for more points than its grammar holds.
     """
     grammar, size_wh = stage.grammar, target.mask_hw.shape[::-1]
-    regions, boxes_xyxy = mask_instances(target.mask_hw), target.boxes_xyxy
-    if grammar.single and regions:
-        regions = [np.logical_or.reduce(regions)]
-        boxes_xyxy = np.concatenate([boxes_xyxy[:, :2].min(axis=0), boxes_xyxy[:, 2:].max(axis=0)])[None]
+    if grammar.single:
+        target = _as_one(target)
     count = len(grammar.point_keys) + (stage.points if grammar.points is not None else 0)
+    points_xy = _points_of(target, most, count, rng) if count else [()] * min(most, len(target.boxes_xyxy))
     prompts = []
-    for region_hw, (x1, y1, x2, y2) in zip(regions[:most], boxes_xyxy.tolist(), strict=False):
-        points_xy = _points_in(region_hw, count, rng) if count else ()
+    for of_object, (x1, y1, x2, y2) in zip(points_xy, target.boxes_xyxy[:most].tolist(), strict=True):
         box = (x1, y1, x2, y2) if grammar.box is not None else None
-        prompts.append(Prompt(box, points_xy, (1,) * count).moved(Frame.of_image(size_wh), frame))
+        prompts.append(Prompt(box, of_object, (1,) * count).moved(Frame.of_image(size_wh), frame))
     return f"<answer>{describe(prompts, grammar)}</answer>"
+
+
+def _as_one(target: Target) -> Target:
+    """All objects as one, with the box around them."""
+    if target.box_xyxy is None or len(target.boxes_xyxy) == 1:
+        return target
+    return replace(target, boxes_xyxy=target.box_xyxy[None], given_points_xy=None)
+
+
+def _points_of(
+    target: Target, most: int, count: int, rng: np.random.Generator
+) -> list[tuple[tuple[float, float], ...]]:
+    """Points of the first objects, as many for each."""
+    given = target.given_points_xy
+    if given is not None and given.shape[1] >= count:
+        return [tuple(sorted((float(x), float(y)) for x, y in points)) for points in given[:most, :count]]
+    objects = zip(target.regions()[:most], target.boxes_xyxy[:most].tolist(), strict=True)
+    return [
+        _points_in(region_hw, count, rng) if region_hw.any() else (((x1 + x2) / 2, (y1 + y2) / 2),) * count
+        for region_hw, (x1, y1, x2, y2) in objects
+    ]
 
 
 def _points_in(region_hw: np.ndarray, count: int, rng: np.random.Generator) -> tuple[tuple[float, float], ...]:

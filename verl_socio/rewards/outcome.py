@@ -7,7 +7,7 @@ import numpy as np
 
 from verl_socio.answer import Answer
 from verl_socio.errors import invalid
-from verl_socio.geometry import check_mask, filled_boxes, inscribed_centers, label_instances, mask_boxes
+from verl_socio.geometry import check_mask, filled_boxes, inscribed_centers, mask_boxes, mask_instances
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +57,25 @@ class Target:
 
     @cached_property
     def points_xy(self) -> np.ndarray:
-        """`(K, 2)` float64, a point on each object: the one given, or the centre of its largest inscribed circle."""
+        """`(K, 2)` float64, a point on each object: the one given, or the centre of its largest inscribed circle,
+        or the middle of a box that holds nothing of the mask.
+        """
         if self.given_points_xy is not None:
             return self.given_points_xy[:, 0]
-        if not np.array_equal(self.boxes_xyxy, mask_boxes(self.mask_hw, self.min_area)):
-            return np.array([self._point_in(box_xyxy) for box_xyxy in self.boxes_xyxy]).reshape(-1, 2)
-        labels_hw, count = label_instances(self.mask_hw, self.min_area)
-        regions = [inscribed_centers(labels_hw == label, 1) for label in range(1, count + 1)]
-        return np.concatenate([np.zeros((0, 2)), *regions])
+        middles_xy = (self.boxes_xyxy[:, :2] + self.boxes_xyxy[:, 2:]) / 2
+        objects = zip(self.regions(), middles_xy, strict=True)
+        points = [inscribed_centers(region_hw, 1)[0] if region_hw.any() else middle for region_hw, middle in objects]
+        return np.array(points).reshape(-1, 2)
 
-    def _point_in(self, box_xyxy: np.ndarray) -> np.ndarray:
-        """A point `(2,)` on what a box of the data set's own holds of the mask; its middle where that is nothing."""
-        inside_hw = self.mask_hw & filled_boxes(box_xyxy[None], self.mask_hw.shape[::-1])
-        middle: np.ndarray = (box_xyxy[:2] + box_xyxy[2:]) / 2
-        return inscribed_centers(inside_hw, 1)[0] if inside_hw.any() else middle
+    def regions(self) -> list[np.ndarray]:
+        """What each object is of the mask, in the boxes' order: `(H, W)` bool each.
+
+        Its connected region; of a box that the data set brings, what lies in it, which may be nothing.
+        """
+        if np.array_equal(self.boxes_xyxy, mask_boxes(self.mask_hw, self.min_area)):
+            return mask_instances(self.mask_hw, self.min_area)
+        size_wh = self.mask_hw.shape[::-1]
+        return [self.mask_hw & filled_boxes(box_xyxy[None], size_wh) for box_xyxy in self.boxes_xyxy]
 
     @cached_property
     def two_points_xy(self) -> np.ndarray:

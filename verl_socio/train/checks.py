@@ -14,11 +14,10 @@ from verl_socio.answer import Prompt, describe
 from verl_socio.chat import ChatModel
 from verl_socio.data import load_samples, validate
 from verl_socio.data.sample import Sample
-from verl_socio.episode import Reply, Scene, Turn, run_episode
+from verl_socio.episode import Reply, Scene, Turn, run_episode, target_of
 from verl_socio.errors import invalid
 from verl_socio.geometry import Frame
 from verl_socio.recipes import Recipe, Stage
-from verl_socio.rewards import Target
 from verl_socio.segment import SegmenterConfig, locate
 from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.teacher import right_answer
@@ -134,7 +133,7 @@ def _check_answers(config: DictConfig, recipe: Recipe, chat: ChatModel, samples:
     """Write every right answer that will be taught: each must fit."""
     budget, count = config.data.max_response_length, config.data[most]
     for sample in samples if count < 0 else samples[:count]:
-        target = Target.from_mask(sample.target_mask())
+        target = target_of(sample)
         frame = chat.frame_of(sample.satellite.size_wh)
         for stage in recipe.stages:
             answer = right_answer(target, stage, frame, stage.grammar.max_items, np.random.default_rng(0))
