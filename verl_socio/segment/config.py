@@ -30,8 +30,8 @@ class SegmenterConfig:
             shows to one actor, images are encoded more than once. hiera-large: about 11 MB an image on CUDA, 17 MB
             on CPU; the embedded model: 0.4 MB.
         num_actors: Ray actors in the pool; an image belongs to one of them.
-        num_gpus: GPU share that each actor reserves from Ray. 0 reserves nothing but still uses the node's GPUs, in
-            turn: right beside a trainer that has reserved every GPU for itself.
+        num_gpus: GPU share that each actor reserves from Ray. 0 reserves nothing but still uses GPUs, those of all
+            nodes in turn: right beside a trainer that has reserved every GPU for itself.
         num_cpus: CPU cores that each actor reserves from Ray.
         timeout_s: Seconds after which a request, or the start of an actor, counts as failed.
         restarts: How often one request is repeated when its actor crashes while working on it. The actor itself is

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl_socio.answer import Prompt
 from verl_socio.data.sample import ImageRef
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 # Masks on their way between processes: bits, (N, H, W), scores. An eighth of the bytes; and a receiver that keeps its
 # masks keeps memory of its own, not a piece of Ray's object store.
 Packed = tuple[np.ndarray, tuple[int, ...], np.ndarray]
+_Strategy = str | NodeAffinitySchedulingStrategy
 
 
 class SegmenterPool:
@@ -73,9 +75,10 @@ class SegmenterPool:
             "max_task_retries": config.restarts,
             "get_if_exists": True,
         }
+        places = _places(config, ray.nodes())
         actors = [
-            _Actor.options(name=_actor_name(name, index), **options).remote(config, index)
-            for index in range(config.num_actors)
+            _Actor.options(name=_actor_name(name, index), scheduling_strategy=strategy, **options).remote(config, turn)
+            for index, (strategy, turn) in enumerate(places)
         ]
         running = _wait(actors, config)
         if any(other != config for other in running):
@@ -106,7 +109,7 @@ class SegmenterPool:
             SegmentationError: As there; or the actor crashed on the request and on its repetitions, or did not answer
                 in `timeout_s`.
         """
-        actor = self._actors[zlib.crc32(image.uri.encode()) % len(self._actors)]
+        actor = self._actors[zlib.crc32(os.fsencode(image.uri)) % len(self._actors)]
         reference = actor.segment.remote(image, tuple(prompts))
         try:
             packed = await asyncio.wait_for(reference, self._config.timeout_s)
@@ -144,9 +147,9 @@ class SegmenterPool:
 class _Host:
     """What runs in an actor: one segmenter."""
 
-    def __init__(self, config: SegmenterConfig, index: int) -> None:
+    def __init__(self, config: SegmenterConfig, turn: int) -> None:
         self._config = config
-        self._segmenter = create(_placed(config, index))
+        self._segmenter = create(_placed(config, turn))
         with warnings.catch_warnings():
             # The property itself is current; it asks for the actor's id in a way that Ray has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -184,14 +187,33 @@ def _unpack(packed: Packed) -> Masks:
     return Masks(masks_nhw, np.array(predicted_iou))
 
 
-def _placed(config: SegmenterConfig, index: int) -> SegmenterConfig:
-    """Spread actors that reserve no GPU over those of their node; Ray gives the others one each."""
-    if config.weights == BOXES or config.num_gpus > 0 or config.device not in ("auto", "cuda"):
+def _shares_gpus(config: SegmenterConfig) -> bool:
+    """Whether actors use GPUs that they do not reserve."""
+    return config.weights != BOXES and config.num_gpus == 0 and config.device in ("auto", "cuda")
+
+
+def _places(config: SegmenterConfig, nodes: Sequence[Mapping[str, Any]]) -> list[tuple[_Strategy, int]]:
+    """Where each actor goes, and its turn among those of its node.
+
+    Ray sends an actor that reserves no GPU to nodes without any first, and packs: a segmenter would run on a CPU, or
+    all of them beside one another. So those that share GPUs are dealt out over the nodes that have some.
+    """
+    with_gpus = sorted(node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("GPU", 0) > 0)
+    if not _shares_gpus(config) or not with_gpus:
+        return [("DEFAULT", index) for index in range(config.num_actors)]
+    # Soft: where a node is gone, its actors go elsewhere.
+    dealt = (divmod(index, len(with_gpus)) for index in range(config.num_actors))
+    return [(NodeAffinitySchedulingStrategy(with_gpus[node], soft=True), turn) for turn, node in dealt]
+
+
+def _placed(config: SegmenterConfig, turn: int) -> SegmenterConfig:
+    """Spread actors that share GPUs over those of their node; Ray gives the others one each."""
+    if not _shares_gpus(config):
         return config
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return replace(config, device=f"cuda:{index % count}") if count else config
+    return replace(config, device=f"cuda:{turn % count}") if count else config
 
 
 def _needs_new_process(error: SegmentationError) -> bool:
