@@ -194,15 +194,39 @@ def test_a_step_in_which_no_episode_reached_the_second_stage_still_counts(queue:
     assert_advantages(advantages(queue, batch), expected("short", {0: REWARDS[0]}, by_deviation=True))
 
 
-def test_padding_rows_change_no_advantage(queue: Any, trainer: Any) -> None:
-    """Rows that verl adds so that ranks share evenly: a group of their own, in the stage they were made for."""
-    from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
+def test_rows_that_fill_a_batch_up_are_copies_that_teach_nothing(queue: Any) -> None:
+    from transfer_queue import KVBatchMeta
+    from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+    from verl_socio.engine.filling import fill_up
+    from verl_socio.engine.rows import plain
+
+    pictures = {"pixel_values": torch.arange(6.0).reshape(3, 2), "image_grid_thw": torch.tensor([[1, 1, 3]])}
+    rows = [{**row("seen", 2.0, length), "multi_modal_inputs": pictures, "session_id": 7} for length in (5, 3, 4)]
+    keys, tags = [f"seen_{index}_0" for index in range(3)], [{"seq_len": length} for length in (8, 6, 7)]
+    queue.kv_batch_put(keys=keys, partition_id="fill", tags=tags, fields=list_of_dict_to_tensordict(rows))
+    batch = KVBatchMeta(keys=keys, tags=tags, partition_id="fill")
+    assert fill_up(batch, 3) is batch
+    filled = fill_up(batch, 5)
+    assert filled.keys[:3] == keys and len(set(filled.keys)) == 5
+    assert filled.tags[:3] == tags and filled.tags[3:] == [{"seq_len": 6, "is_padding": True}] * 2
+    data = queue.kv_batch_get(keys=filled.keys[3:], partition_id="fill")
+    (question,) = set(plain(data["uid"]))
+    assert all(key.startswith(f"{question}_") for key in filled.keys[3:]) and question != "seen"
+    for index in range(2):
+        assert data["responses"][index].tolist() == [0, 1, 2], "the shortest row's"
+        assert not data["response_mask"][index].any() and not data["rm_scores"][index].any()
+        assert torch.equal(plain(data["multi_modal_inputs"])[index]["pixel_values"], pictures["pixel_values"])
+
+
+def test_padding_rows_change_no_advantage(queue: Any, trainer: Any) -> None:
+    """They have a group of their own, in the stage they were made for."""
+    from verl_socio.engine.filling import fill_up
     from verl_socio.engine.rows import split_by_stage
 
     part = put(queue, "padded", {0: REWARDS[0], 1: [4.0, None, 2.0, 2.0]})
     first, second = split_by_stage(part, 2)
-    padded = upsample_batch_to_divisible_size(second, 4, eos_token_id=0)
+    padded = fill_up(second, 4)
     assert len(padded) == 4
     batch = joined(first, padded)
     done = trainer._compute_advantage(batch, {})

@@ -31,7 +31,7 @@ def test_a_key_tells_its_rollout_and_stage(rollout: int, num_stages: int, questi
 
 
 def test_a_padding_row_is_of_the_stage_it_carries_as_a_tag() -> None:
-    # verl numbers padding rows from 0: by its number alone, this one would be of stage 0.
+    # Padding rows are numbered from 0: by its number alone, this one would be of stage 0.
     assert stage_of("pad123_0_0", {STAGE_TAG: 1}, 2) == 1
 
 

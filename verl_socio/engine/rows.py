@@ -29,7 +29,7 @@ def rollout_of(key: str, num_stages: int) -> int:
 
 
 def stage_of(key: str, tag: dict[str, Any], num_stages: int) -> int:
-    """The stage of a row. verl's padding rows carry it as a tag, copied from the row they were made from."""
+    """The stage of a row. Rows that fill a batch up carry it as a tag, copied from the row they were made from."""
     if STAGE_TAG in tag:
         return int(tag[STAGE_TAG])
     return int(key.rsplit("_", 2)[1]) % num_stages

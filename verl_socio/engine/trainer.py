@@ -24,6 +24,7 @@ from verl.utils import tensordict_utils as tu
 
 from verl_socio.checkpoints import check_disk, keep_newest, mark_whole, newest_whole, unmark
 from verl_socio.engine.actor import HybridWorker
+from verl_socio.engine.filling import fill_up
 from verl_socio.engine.metrics import agreement, stage_metrics
 from verl_socio.engine.rows import alone, join, plain, rollout_of, split_by_stage
 from verl_socio.recipes import Recipe
@@ -81,9 +82,17 @@ class EpisodeTrainer(PPOTrainerSync):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **kwargs: Any) -> KVBatchMeta:
         self._check_rollouts(metrics)
         metrics.update(self._segmenter_metrics(batch))
-        parts = split_by_stage(batch, self._num_stages)
+        multiple = self._get_required_batch_multiple(self._num_shares())
+        parts = [fill_up(part, multiple) for part in split_by_stage(batch, self._num_stages)]
         assert parts, "verl's replay buffer refuses an empty batch"
         return join([super(EpisodeTrainer, self)._balance_batch(part, metrics, **kwargs) for part in parts])
+
+    def _num_shares(self) -> int:
+        """How many shares the ranks cut a batch into; asked once and kept where verl keeps it."""
+        workers = self.actor_rollout_wg
+        shares = workers._dispatch_info.get("actor") or workers._query_dispatch_info("actor")
+        workers._dispatch_info["actor"] = shares
+        return int(max(shares)) + 1
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)

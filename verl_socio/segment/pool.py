@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import ray
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 # Masks on their way between processes: bits, (N, H, W), scores. An eighth of the bytes; and a receiver that keeps its
 # masks keeps memory of its own, not a piece of Ray's object store.
 Packed = tuple[np.ndarray, tuple[int, ...], np.ndarray]
-_Strategy = str | NodeAffinitySchedulingStrategy
+_Strategy: TypeAlias = str | NodeAffinitySchedulingStrategy
 
 
 class SegmenterPool:
