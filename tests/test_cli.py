@@ -158,6 +158,15 @@ def test_every_fault_is_listed_with_its_sample(command: Callable[..., tuple[int,
     assert command("data", "validate", copied, "--split", "test")[0] == 1
 
 
+def test_a_folder_whose_name_reads_as_markup_is_named(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "set[" / "x]"
+    shutil.copytree(FIGURE, folder)
+    code, _, err = command("data", "validate", folder)
+    assert (code, err) == (0, f"{folder}: every row is sound\n")
+
+
 @pytest.mark.parametrize(
     "words", [["validate", "/no/such"], ["preview", "/no/such"], ["validate", FIGURE, "--split", "x"]]
 )

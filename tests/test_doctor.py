@@ -1,8 +1,10 @@
 """The doctor on real metadata where that is cheap, and on written files where the machine cannot be changed."""
 
 import io
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -45,10 +47,12 @@ def test_the_report_shows_every_fix_and_fails_only_for_a_failure():
     assert "[/data]" in shown.getvalue()
     assert "Memory: stop other programs" in shown.getvalue()
     assert "Python: use Python 3.11" in shown.getvalue()
+    assert "\n1 of 2 checks passed, 1 warning.\n" in shown.getvalue()
+    assert shown.getvalue().endswith("\n1 of 3 checks passed, 1 warning, 1 failed.\n")
 
 
 def test_gpus_are_read_from_what_nvidia_smi_prints():
-    output = "NVIDIA H200, 580.95.05, 143771, 143156\nNVIDIA GB10, 580.95.05, [N/A], [N/A]\n"
+    output = "NVIDIA H200, 580.95.05, 143771, 143156, GPU-8a\nNVIDIA GB10, 580.95.05, [N/A], [N/A], GPU-9b\n"
     first, second = doctor.parse_gpus(output)
     assert (first.name, first.driver, round(first.total_gib), round(first.free_gib)) == (
         "NVIDIA H200",
@@ -56,13 +60,80 @@ def test_gpus_are_read_from_what_nvidia_smi_prints():
         140,
         140,
     )
-    assert second == Gpu("NVIDIA GB10", "580.95.05", 0, 0)
+    assert second == Gpu("NVIDIA GB10", "580.95.05", 0, 0, "GPU-9b")
     assert doctor.parse_gpus("No devices were found\n") == []
 
 
 @given(st.text())
 def test_anything_nvidia_smi_may_print_is_read_without_an_error(output: str):
     assert all(gpu.total_gib >= 0 and gpu.free_gib >= 0 for gpu in doctor.parse_gpus(output))
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a program of that name first on the search path: lines of the shell."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def write(lines: str) -> None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+
+    return write
+
+
+def test_an_nvidia_smi_that_fails_is_no_machine_without_gpus(nvidia_smi: Callable[[str], None]):
+    nvidia_smi("echo NVIDIA-SMI has failed; exit 9")
+    gpus, trouble = doctor.list_gpus()
+    assert (gpus, trouble) == ([], "nvidia-smi failed with code 9 (NVIDIA-SMI has failed)")
+    finding = doctor.check_gpus("cpu", gpus, trouble)
+    assert (finding.status, finding.detail) == ("warn", trouble) and "nvidia-smi" in finding.fix
+    nvidia_smi("echo No devices were found; exit 6")
+    assert doctor.list_gpus() == ([], "")
+    nvidia_smi("echo NVIDIA H200, 580.95.05, 143771, 143156, GPU-8a")
+    assert [gpu.uuid for gpu in doctor.list_gpus()[0]] == ["GPU-8a"]
+
+
+def test_an_nvidia_smi_that_hangs_or_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    def run(command: list[str], **_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(doctor.subprocess, "run", run)
+    raised: Exception = subprocess.TimeoutExpired("nvidia-smi", 8)
+    assert doctor.list_gpus() == ([], "nvidia-smi did not answer in 8 s")
+    raised = FileNotFoundError()
+    assert doctor.list_gpus() == ([], "")
+    raised = PermissionError("not for you")
+    assert "not for you" in doctor.list_gpus()[1]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (None, "abc"), ("0,2", "ac"), ("2, 0", "ca"), ("GPU-b", "b"), ("", ""), ("-1", ""), ("1,7,0", "b"),
+        ("GPU-", ""), ("NoDevFiles", ""), ("MIG-GPU-b/1/0", "abc"),
+    ],
+)  # fmt: skip
+def test_what_cuda_hides_is_not_looked_at(chosen: str | None, expected: str):
+    gpus = [Gpu("NVIDIA H200", "580.95.05", 140, 139, f"GPU-{letter}") for letter in "abc"]
+    assert "".join(gpu.uuid[-1] for gpu in doctor.visible(gpus, chosen)) == expected
+
+
+def test_gpus_that_cuda_hides_are_told(nvidia_smi: Callable[[str], None], monkeypatch: pytest.MonkeyPatch):
+    nvidia_smi("echo NVIDIA H200, 580.95.05, 143771, 143156, GPU-8a; echo NVIDIA H200, 580.95.05, 143771, 9, GPU-9b")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert "1 GPUs and 1 that CUDA_VISIBLE_DEVICES hides" in findings["Device"].detail
+    assert findings["GPUs"].detail.count("H200") == 1
+    monkeypatch.setattr(doctor, "_version", {"vllm": "0.24.0", "torch": "2.11.0"}.get)
+    assert "unset CUDA_VISIBLE_DEVICES" in doctor.check_device("gpu", [], hidden=2).fix
+
+
+def test_an_environment_behind_a_link_is_the_clones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "link").symlink_to(doctor.ROOT)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "link" / ".venv"))
+    assert doctor.check_python().status == "ok"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert doctor.check_python().status == "warn"
 
 
 def test_a_lock_is_compared_with_what_is_installed(tmp_path: Path):
@@ -103,6 +174,8 @@ def test_a_container_limit_counts_what_is_left_of_it(tmp_path: Path):
     assert doctor.container_limit_gib(tmp_path) is None
     (tmp_path / "memory.max").write_text(f"{3 * doctor.GIB}\n")
     assert doctor.container_limit_gib(tmp_path) == 2
+    (tmp_path / "memory.stat").write_text(f"file 7\ninactive_anon 5\ninactive_file {doctor.GIB // 2}\n")
+    assert doctor.container_limit_gib(tmp_path) == 2.5, "what gives way is free"
 
 
 @pytest.mark.parametrize(("found", "status"), [(5.0, "ok"), (4.9, "warn"), (0.9, "fail")])

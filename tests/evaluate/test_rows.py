@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verl_socio.evaluate.rows import SampleRow
+from verl_socio.evaluate.rows import SampleRow, read_rows
 
 ITEM = '[{"bbox_2d": [1, 2, 3, 4.5], "points": [[1.5, 2], [2, 3]], "negative": [[9, 9]]}]'
 
@@ -49,3 +49,13 @@ def test_a_row_that_lacks_a_field_is_a_value_error(field, row_of):
     del values[field]
     with pytest.raises(ValueError):
         SampleRow.from_line(json.dumps(values))
+
+
+def test_a_last_line_without_its_break_is_passed_over(tmp_path, row_of):
+    line = row_of(ITEM).to_line()
+    for torn in ("", "{", line[:-1]):
+        (tmp_path / "results.jsonl").write_text(line + torn)
+        assert list(read_rows(tmp_path / "results.jsonl")) == [row_of(ITEM)]
+    (tmp_path / "results.jsonl").write_text("{\n" + line)
+    with pytest.raises(ValueError, match=r"but line 1 is none.*Fix: delete the line"):
+        list(read_rows(tmp_path / "results.jsonl"))

@@ -75,6 +75,20 @@ def test_a_line_that_cannot_be_read_is_named(folder: Path, line: str) -> None:
         gather(str(folder / "list.jsonl"), "School", None)
 
 
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ('{"image": "a/one.png", "text": " "}', r"text = ' ': must say what is asked"),
+        ('{"image": "a/no.png"}', r"image = .*no\.png': must be an existing image file"),
+        ('{"image": "a/one.png", "map": "maps/no.png"}', r"map = .*no\.png': must be an existing image file"),
+    ],
+)
+def test_a_line_that_asks_for_what_cannot_be_is_named(folder: Path, line: str, match: str) -> None:
+    (folder / "list.jsonl").write_text('{"image": "a/one.png"}\n' + line)
+    with pytest.raises(ValueError, match=rf"^line 2 of .*list\.jsonl, {match}.*Fix: "):
+        gather(str(folder / "list.jsonl"), "School", None)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.binary())
 def test_any_file_is_a_list_or_a_clear_error(tmp_path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from verl_socio.data import load_samples
 from verl_socio.episode import Reply, Scene, Turn, run_episode
 from verl_socio.evaluate.settings import resolve as resolve_evaluation
 from verl_socio.geometry import Frame
+from verl_socio.overrides import quoted
 from verl_socio.recipes import Recipe
 from verl_socio.rewards import TERMS
 from verl_socio.segment.box_segmenter import BoxSegmenter
@@ -76,6 +78,14 @@ def test_settings_of_the_command_go_before_the_file() -> None:
 def test_training_and_evaluation_read_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLE.parent)
     assert built(resolve("embedded", ["recipe=checked.yaml"])) == built(resolve_evaluation(["recipe=checked.yaml"]))
+
+
+@pytest.mark.parametrize("name", ["o'brien", "a,b (1)"])
+def test_a_recipe_lies_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLE.parent, folder)
+    words = [f"recipe={quoted(folder / EXAMPLE.name)}"]
+    assert built(resolve("embedded", words)) == built(resolve_evaluation(words))
 
 
 def test_the_docs_command_passes_every_check_before_the_start(tmp_path: Path) -> None:

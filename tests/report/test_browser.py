@@ -14,6 +14,8 @@ from verl_socio.report.make import make
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
+GAP = "Primary  School"
+
 
 @pytest.fixture(scope="module")
 def browser():
@@ -35,7 +37,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(write_evaluation, tmp_path_factory):
-    """A report of 200 samples: sample 5 failed, sample 7 has no picture, sample 8 speaks HTML."""
+    """A report of 200 samples: sample 5 failed, sample 7 has no picture, sample 8 speaks HTML; schools have a gap."""
 
     def change(row):
         if row.index == 5:
@@ -45,7 +47,7 @@ def report(write_evaluation, tmp_path_factory):
                 dataclasses.replace(stage, text=HOSTILE, thinking=HOSTILE, reason=HOSTILE) for stage in row.stages
             ]
             return dataclasses.replace(row, question=HOSTILE, stages=tuple(stages))
-        return row
+        return dataclasses.replace(row, question=GAP) if row.question == "School" else row
 
     folder = write_evaluation(tmp_path_factory.mktemp("report") / "e", 200, change=change)
     (folder / "pictures" / "small" / "00007_sample_7.jpg").unlink()
@@ -101,9 +103,21 @@ def test_filters_leave_what_holds_and_reset_brings_all_back(page):
     assert numbers(page) == [131], "the words of its thinking"
 
 
-def test_a_class_is_chosen_by_its_name(page):
-    choose(page, "asked", "Zoo")
-    assert set(page.execute_script("return chosen.map((sample) => sample.question)")) == {"Zoo"}
+@pytest.mark.parametrize(("shown", "name"), [("Zoo", "Zoo"), ("Primary School", GAP)])
+def test_a_class_is_chosen_by_its_name(page, shown, name):
+    choose(page, "asked", shown)
+    assert set(page.execute_script("return chosen.map((sample) => sample.question)")) == {name}
+
+
+def test_at_the_end_of_the_page_another_order_goes_on_as_well(page):
+    def scrolled_to_all(_):
+        page.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+        return len(cards(page)) == 200
+
+    WebDriverWait(page, 60).until(scrolled_to_all)
+    choose(page, "order", "worst first")
+    WebDriverWait(page, 20).until(lambda _: len(cards(page)) > 60)
+    WebDriverWait(page, 60).until(scrolled_to_all)
 
 
 @pytest.mark.parametrize(

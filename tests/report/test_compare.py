@@ -107,6 +107,14 @@ def test_ids_that_are_no_utf8_are_shown(write_evaluation, tmp_path):
     text.encode()
 
 
+def test_what_a_terminal_would_obey_is_shown(write_evaluation, tmp_path):
+    def change(row):
+        return dataclasses.replace(row, question=f"\x1b[2J{row.question}")
+
+    a, b = (write_evaluation(tmp_path / name, 4, change=change, seed=seed) for seed, name in enumerate("ab"))
+    assert "?[2J" in (text := printed(compare(a, b))) and "\x1b" not in text
+
+
 def test_the_tables_show_figures_samples_and_settings(write_evaluation, tmp_path):
     a = write_evaluation(tmp_path / "a", 12, model="m1")
     b = write_evaluation(tmp_path / "b", 12, change=better, model="[red]m2")

@@ -80,6 +80,28 @@ def test_an_unfinished_evaluation_says_so(write_evaluation, tmp_path):
     lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
     (folder / "results.jsonl").write_text("".join(lines[1:]))
     assert "at least 1 samples" in make(folder).read_text()
+    assert json.loads((folder / "report.json").read_text())["finished"] is False
+
+
+def test_one_that_was_stopped_says_so_and_stands_beside_nothing_published(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 5, finished=False)
+    change_settings(folder, published="SocioSeg/test")
+    page = make(folder).read_text()
+    assert "Unfinished: the figures are those of the samples done so far." in page
+    assert "at least" not in page.split("<main>")[0] and 'class="published"' not in page
+    (folder / "summary.json").write_text("{}")
+    page = make(folder).read_text()
+    assert "Unfinished" not in page and 'class="published"' in page
+    assert json.loads((folder / "report.json").read_text())["finished"] is True
+
+
+def test_a_row_that_is_being_written_is_passed_over(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 3, finished=False)
+    whole = (folder / "results.jsonl").read_text()
+    for torn in ("{", whole.splitlines()[-1]):
+        (folder / "results.jsonl").write_text(whole + torn)
+        make(folder)
+        assert len(json.loads((folder / "report.json").read_text())["samples"]) == 3
 
 
 def test_hostile_texts_stay_texts(write_evaluation, tmp_path):

@@ -30,7 +30,7 @@ _DECIDING = (
 )  # fmt: skip
 
 # Rooms of this package that have no say in an evaluation's figures.
-_NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "report", "rewards", "study", "train")
+_NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "infer", "report", "rewards", "study", "train")
 
 
 @dataclass(frozen=True)

@@ -123,11 +123,15 @@ class SampleRow:
 def read_rows(path: Path) -> Iterator[SampleRow]:
     """Read a `results.jsonl` row by row, in the order in which the samples were finished.
 
+    A last line without its line break, left by a kill or being written, is passed over: its sample is done again.
+
     Raises:
         ValueError: A row cannot be read; the message names its line.
     """
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
             try:
                 yield SampleRow.from_line(line)
             except ValueError as error:

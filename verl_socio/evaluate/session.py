@@ -21,7 +21,7 @@ from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.station import VLLM, Evaluation, load_chats, open_station
 from verl_socio.evaluate.survey import check_prompts
 from verl_socio.guard import Guard
-from verl_socio.text import printable
+from verl_socio.text import for_terminal
 
 
 def run(evaluations: Sequence[Evaluation], model: Path, console: Console) -> None:
@@ -96,7 +96,7 @@ async def _with_bar(
         def finished(row: SampleRow) -> None:
             bar.advance(task)
             if row.failure is not None:
-                told = escape(printable(f"{row.id}: {row.failure}"))
+                told = escape(for_terminal(f"{row.id}: {row.failure}"))
                 bar.console.print(f"[red]failed[/red] {told}", highlight=False)
 
         await feed(each.samples, results, evaluators, min(each.config.concurrency, len(each.samples)), finished)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,11 +282,24 @@ class VllmHost:
     def _prompt_ids(self, turn: Turn) -> tuple[list[int], list[int]]:
         """The prompt as vLLM wants it, one placeholder an image, and as the model reads it."""
         prompt_ids, expanded = self.chat.prompt_ids(turn)
-        longest = self._limits.max_prompt_length
-        if len(expanded) > longest:
-            rule = f"is too small: the prompt of stage {turn.stage + 1} has {len(expanded)} tokens"
-            raise invalid("max_prompt_length", longest, rule, "raise it or show smaller images")
+        check_length(turn, expanded, self._limits)
         return prompt_ids, expanded
+
+
+def check_length(turn: Turn, prompt_ids: Sequence[int], limits: Limits) -> None:
+    """Refuse a prompt that is longer than any host takes.
+
+    Args:
+        turn: What the model is to be shown.
+        prompt_ids: Its tokens as the model reads them.
+        limits: Length of a prompt.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    if len(prompt_ids) > limits.max_prompt_length:
+        rule = f"is too small: the prompt of stage {turn.stage + 1} has {len(prompt_ids)} tokens"
+        raise invalid("max_prompt_length", limits.max_prompt_length, rule, "raise it or show smaller images")
 
 
 def seed_of(sampling: Sampling, turn: Turn) -> int:

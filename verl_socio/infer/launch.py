@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,8 +12,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from verl_socio.chat import ChatModel
-from verl_socio.data.write import check_new
-from verl_socio.episode import Generate, Scene, Segment, Turn, run_episode
+from verl_socio.episode import Generate, Reply, Scene, Segment, Turn, run_episode
 from verl_socio.errors import invalid
 from verl_socio.evaluate.checks import checked
 from verl_socio.evaluate.settings import model_of, resolve
@@ -22,16 +20,18 @@ from verl_socio.evaluate.station import VLLM, sampling_of
 from verl_socio.evaluate.subject import subject_of
 from verl_socio.evaluate.vllm_host import Limits, VllmHost, prepare_environment
 from verl_socio.guard import Guard
+from verl_socio.infer.place import LOG, check_free, claim
 from verl_socio.infer.requests import Request, gather
 from verl_socio.infer.router import QUESTION, TASKS, Routed, by_model, by_rules
 from verl_socio.infer.transformers_host import TransformersHost
 from verl_socio.infer.writer import Writer
 from verl_socio.masks import SegmentationError
+from verl_socio.overrides import quoted
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig, create
 from verl_socio.segment.sam2_segmenter import DeviceError
+from verl_socio.text import for_terminal
 from verl_socio.train.prepare import EMBEDDED
-from verl_socio.train.settings import ROOT
 
 AUTO = "auto"
 ENGINES = (AUTO, "transformers", "vllm")
@@ -73,21 +73,22 @@ def infer(options: Options) -> Path:
     for field, value, known in (("task", options.task, (AUTO, *TASKS)), ("engine", options.engine, ENGINES)):
         if value not in known:
             raise invalid(field, value, f"must be one of {', '.join(known)}", "use one of them")
+    if options.out is not None:
+        check_free(options.out)
     asked = gather(options.image, options.text, options.map_image)
     config = _settings(options)
     recipe = _shown(checked(config), asked)
     prepare_environment()
-    model = subject_of(model_of(config), Path(config.output_root)).folder()
+    root = Path(config.output_root)
+    model = subject_of(model_of(config), root).folder()
     chat = ChatModel.load(model, config.frame)
     for request in asked:
         chat.check_words(request.sample.question)
     routed = _routed(options, asked)
-    out = options.out or ROOT / "outputs" / "infer" / time.strftime("%Y%m%d-%H%M%S")
-    check_new(out)
-    out.mkdir(parents=True, exist_ok=True)
-    work = _Work(config, recipe, chat, model, Writer(out, recipe), _engine(options, asked))
-    with Guard():
-        failed = asyncio.run(work.run(list(zip(asked, routed, strict=True))))
+    with claim(options.out, root / "infer") as out:
+        work = _Work(config, recipe, chat, model, Writer(out, recipe), _engine(options, asked))
+        with Guard():
+            failed = asyncio.run(work.run(list(zip(asked, routed, strict=True))))
     console.print(f"Written to {out}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise RuntimeError(f"{failed} of {len(asked)} images could not be answered; the others are in {out}")
@@ -95,9 +96,9 @@ def infer(options: Options) -> Path:
 
 
 def _settings(options: Options) -> DictConfig:
-    given = [f"model={options.model or EMBEDDED}"]
+    given = [f"model={quoted(options.model or EMBEDDED)}"]
     if options.recipe is not None:
-        given.append(f"recipe={options.recipe}")
+        given.append(f"recipe={quoted(options.recipe)}")
     config = resolve([*given, *options.overrides])
     for key, only, why in (
         ("workers", 1, "one engine answers"),
@@ -147,10 +148,9 @@ class _Work:
         sampling = sampling_of(self.config)
         limits = self._limits()
         if self.engine == "transformers":
-            local = TransformersHost.load(self.model, self.chat, sampling, limits.max_response_length)
+            local = TransformersHost.load(self.model, self.chat, sampling, limits)
             return await self._answer_all(asked, local, at_once=1)
-        log = self.writer.folder / "vllm.log"
-        host = VllmHost.start(self.model, self.chat, sampling, limits, log)
+        host = VllmHost.start(self.model, self.chat, sampling, limits, self.writer.folder / LOG)
         try:
             return await self._answer_all(asked, host, at_once=self.config.concurrency)
         finally:
@@ -175,7 +175,7 @@ class _Work:
                 except DeviceError:  # every later image would fail as well
                     raise
                 except (SegmentationError, ValueError) as error:
-                    console.print(f"{request.name}: {error}", markup=False, highlight=False, soft_wrap=True)
+                    _tell(f"{request.name}: {error}")
                     return False
                 return True
 
@@ -191,8 +191,8 @@ class _Work:
         if routed.task == QUESTION:
             images = tuple(scene.images[name] for name in ("map", "satellite") if name in scene.images)
             reply = await generate(Turn(0, images, request.sample.question))
-            lines.append(f"answer: {reply.text}")
-            self.writer.write_words(request, routed, reply.text)
+            lines.append(f"answer{_cut_off(reply)}: {reply.text}")
+            self.writer.write_words(request, routed, reply)
         else:
             assert segmenter is not None, "made for every task but a question"
             episode = await run_episode(
@@ -200,8 +200,18 @@ class _Work:
             )
             for stage, result in zip(self.recipe.stages, episode.stages, strict=True):
                 lines.append(f"{stage.name}, thinking: {result.answer.thinking or '-'}")
-                lines.append(f"{stage.name}, answer: {result.reply.text.rpartition('</think>')[2].strip()}")
+                told = f"{stage.name}, answer{_cut_off(result.reply)}"
+                lines.append(f"{told}: {result.reply.text.rpartition('</think>')[2].strip()}")
                 if result.answer.reason:
                     lines.append(f"{stage.name}: {result.answer.status}: {result.answer.reason}")
             self.writer.write(request, routed, episode)
-        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        _tell("\n".join(lines))
+
+
+def _cut_off(reply: Reply) -> str:
+    return " (cut off at max_response_length)" if reply.record.cut_off else ""
+
+
+def _tell(text: str) -> None:
+    """Print what holds a model's text or a file's."""
+    console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)

@@ -55,7 +55,7 @@ def gather(image: str, text: str | None, map_image: str | None) -> list[Request]
             raise invalid("map", map_image, "belongs to each line of a JSONL file", 'write "map" in its lines')
         asked = list(_of_lines(Path(image), text))
     else:
-        asked = [_request("image", image, text, map_image)]
+        asked = [_request(image, text, map_image)]
     if not asked:
         raise invalid("image", image, f"must hold an image ({', '.join(SUFFIXES)})", "give another folder or file")
     return _named_apart(asked)
@@ -66,7 +66,7 @@ def _of_folder(folder: Path, text: str | None, map_folder: str | None) -> Iterat
         raise invalid("map", map_folder, "must be a folder where image is one", "give the folder of the maps")
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES:
-            yield _request("image", str(path), text, None if map_folder is None else str(Path(map_folder) / path.name))
+            yield _request(str(path), text, None if map_folder is None else str(Path(map_folder) / path.name))
 
 
 def _of_lines(file: Path, text: str | None) -> Iterator[Request]:
@@ -82,15 +82,15 @@ def _of_lines(file: Path, text: str | None) -> Iterator[Request]:
         if not known or not all(isinstance(value, str) for value in entry.values()):
             raise invalid(field, entry, "must be an object with text under image, text and map", _LINE_FIX)
         map_image = str(file.parent / entry["map"]) if "map" in entry else None
-        yield _request(field, str(file.parent / entry["image"]), entry.get("text", text), map_image)
+        yield _request(str(file.parent / entry["image"]), entry.get("text", text), map_image, f"{field}, ")
 
 
-def _request(field: str, image: str, text: str | None, map_image: str | None) -> Request:
+def _request(image: str, text: str | None, map_image: str | None, where: str = "") -> Request:
     if text is None or not text.strip():
-        raise invalid("text", text, "must say what is asked", 'give --text "school"')
-    for place, path in ((field, image), ("map", map_image)):
+        raise invalid(f"{where}text", text, "must say what is asked", _LINE_FIX if where else 'give --text "school"')
+    for key, path in (("image", image), ("map", map_image)):
         if path is not None and not os.path.isfile(path):
-            raise invalid(place, path, "must be an existing image file", "correct the path")
+            raise invalid(f"{where}{key}", path, "must be an existing image file", "correct the path")
     name = re.sub(r"[^A-Za-z0-9._-]", "_", Path(image).stem)[:80] or "image"
     question = text.strip()
     map_ref = None if map_image is None else ImageRef(map_image)

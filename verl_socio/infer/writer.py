@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from verl_socio.answer import Status
-from verl_socio.episode import Episode
+from verl_socio.episode import Episode, Reply
 from verl_socio.evaluate.pictures import draw_points
 from verl_socio.evaluate.rows import prompts_of
 from verl_socio.infer.requests import Request
@@ -40,6 +40,7 @@ class Writer:
 
         `<name>_boxes.json` and `<name>_picture.png` always; `<name>_mask.png` (255 on what was found, the image's own
         size) for segmentation, unless the answer could not be read: then there is no mask, which is not an empty one.
+        An answer that ended at the limit of its length (`cut_off`, one a stage) may have named more.
 
         Returns:
             The files.
@@ -51,6 +52,7 @@ class Writer:
             "status": str(last.answer.status),
             "reason": last.answer.reason,
             "thinking": [result.answer.thinking for result in episode.stages],
+            "cut_off": [result.reply.record.cut_off for result in episode.stages],
             "objects": objects,
         }
         if routed.task == COUNTING:
@@ -62,9 +64,10 @@ class Writer:
             Image.fromarray(last.mask_hw.astype(np.uint8) * 255).save(files[2])
         return files
 
-    def write_words(self, request: Request, routed: Routed, text: str) -> list[Path]:
+    def write_words(self, request: Request, routed: Routed, reply: Reply) -> list[Path]:
         """Keep an answer in words, `<name>_answer.json`; returns the file."""
-        return [self._write_json(f"{request.name}_answer.json", {**_asked(request, routed), "answer": text})]
+        found = {**_asked(request, routed), "answer": reply.text, "cut_off": reply.record.cut_off}
+        return [self._write_json(f"{request.name}_answer.json", found)]
 
     def _write_json(self, name: str, content: dict[str, Any]) -> Path:
         path = self.folder / name

@@ -17,7 +17,7 @@ from verl_socio.evaluate.rows import SampleRow
 from verl_socio.evaluate.scores import ALL
 from verl_socio.nested import differences
 from verl_socio.report.load import Evaluated, load
-from verl_socio.text import printable
+from verl_socio.text import for_terminal
 
 _FINISH = "finish it first: the command that began it goes on"
 
@@ -102,8 +102,8 @@ def _paired(a: Evaluated, b: Evaluated) -> list[tuple[SampleRow, SampleRow]]:
         rule += f"{a.config.data}, split {a.config.split}): the samples, their images or their targets differ"
         raise invalid("compare", str(b.folder), rule, "evaluate both on the same data, split and max_samples")
     for one in (a, b):
-        # Written once all samples are done: two may have stopped after the same ones.
-        if not (one.folder / "summary.json").is_file():
+        # Two may have stopped after the same samples.
+        if not one.has_summary:
             rule = f"is not finished: it has no summary.json beside its {len(one.rows)} results"
             raise invalid("compare", str(one.folder), rule, _FINISH)
     rows = {row.id: row for row in b.rows}
@@ -180,4 +180,4 @@ def tables(comparison: Comparison, most: int) -> list[Table]:
 
 
 def _shown(text: str) -> str:
-    return escape(printable(text))
+    return escape(for_terminal(text))

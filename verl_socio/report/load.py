@@ -41,6 +41,21 @@ class Evaluated:
         """The model and what it was evaluated on."""
         return f"{Path(str(self.config.model)).name} on {self.config.data}, split {self.config.split}"
 
+    @property
+    def has_summary(self) -> bool:
+        """Whether the summary is there, which is written once all samples are done."""
+        return (self.folder / "summary.json").is_file()
+
+    @property
+    def missing(self) -> int:
+        """Samples before the last one that have no row; how many follow it no row says."""
+        return self.rows[-1].index + 1 - len(self.rows)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all samples are done, as far as the folder tells."""
+        return self.has_summary and not self.missing
+
 
 def load(folder: Path) -> Evaluated:
     """Read an evaluation's folder.

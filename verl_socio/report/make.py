@@ -51,6 +51,7 @@ def make(folder: Path) -> Path:
 def _machine(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "title": evaluated.title,
+        "finished": evaluated.is_finished,
         "fingerprint": evaluated.mark,
         "summary": summary_values(figures.summary, figures.intervals, figures.timings),
         "classes": [asdict(each) for each in figures.classes],
@@ -67,9 +68,9 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
     )  # fmt: skip
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     script = (_PAGE / "report.js").read_text(encoding="utf-8")
-    papers = papers_of(evaluated.config)
+    # What is published is of all samples.
+    papers = papers_of(evaluated.config) if evaluated.is_finished else ()
     lines = figures.summary.lines
-    missing = evaluated.rows[-1].index + 1 - len(evaluated.rows)
     return environment.get_template("report.html.jinja").render(
         evaluated=evaluated,
         figures=figures,
@@ -84,7 +85,6 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
         notes=[INTERVAL_RULE, *notes(figures.summary, papers).splitlines()],
         timing_rule=TIMING_RULE,
         kinds=KINDS,
-        missing=missing,
         charts=drawn,
         samples=samples,
         asked=sorted({each.name for each in figures.classes}),

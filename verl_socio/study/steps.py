@@ -18,10 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
 from verl_socio.checkpoints import newest_whole, step_of
 from verl_socio.errors import invalid
+from verl_socio.overrides import quoted
 from verl_socio.study.plan import City, Evaluation, Study, Variant
 from verl_socio.train.settings import ROOT
 
@@ -122,7 +121,7 @@ def train_overrides(study: Study, variant: Variant, seed: int) -> list[str]:
     assert variant.training is not None
     training = study.trainings[variant.training]
     seeded = [f"{key}={seed}" for key in training.seeded]
-    return [f"data.train_files={_quoted(city_folder(study, variant))}", *training.overrides, *variant.train, *seeded]
+    return [f"data.train_files={quoted(city_folder(study, variant))}", *training.overrides, *variant.train, *seeded]
 
 
 def evaluate_overrides(variant: Variant, evaluation: Evaluation, seed: int) -> list[str]:
@@ -241,7 +240,7 @@ def _train(study: Study, run: Run, is_recorded: Callable[[], bool]) -> Step:
     variant = run.variant
     assert variant.training is not None
     config = study.trainings[variant.training].config
-    place = [f"run={run.folder.name}", f"output_root={_quoted(run.folder.parent)}"]
+    place = [f"run={run.folder.name}", f"output_root={quoted(run.folder.parent)}"]
 
     command = (_VERB, "train", config, *place, *train_overrides(study, variant, run.seed))
     results = {"train": _either(lambda: is_trained(run), is_recorded)}
@@ -265,7 +264,7 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
     # What is there is not named again: the verb would refuse it where its own code was changed since.
     asked = [each for each in evaluations if not results[each.name]()] or evaluations
     paths = {"model": model, "data": city_folder(study, variant), "output_root": root}
-    place = [f"{key}={_quoted(path)}" for key, path in paths.items()]
+    place = [f"{key}={quoted(path)}" for key, path in paths.items()]
     if len(asked) > 1:
         place += [f"split=[{','.join(each.split for each in asked)}]", f"name={name}"]
     else:
@@ -276,12 +275,6 @@ def _evaluate(study: Study, run: Run, evaluations: Sequence[Evaluation], at: int
 
 def _is_evaluated(study: Study, run: Run, evaluation: Evaluation, at: int) -> Callable[[], bool]:
     return _either(_is_recorded(study, run), lambda: find_evaluation(study, run, evaluation, at) is not None)
-
-
-def _quoted(path: Path | str) -> str:
-    """A path as a setting's value: hydra's own grammar has a meaning for commas, brackets and more."""
-    quoted: str = QuotedString(str(path), Quote.single).with_quotes()
-    return quoted
 
 
 def _model(run: Run, at: int) -> Path:

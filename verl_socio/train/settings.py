@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from verl_socio.errors import invalid
+from verl_socio.overrides import unquoted
 from verl_socio.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +152,7 @@ def _own_recipe(overrides: Sequence[str]) -> Path | None:
     named = [override for override in overrides if _names_recipe(override)]
     if not named:
         return None
-    path = named[-1].removeprefix("recipe=").strip("'\"")
+    path = unquoted(named[-1].removeprefix("recipe="))
     if not os.path.isfile(path):
         shipped = (
             file.relative_to(CONFIGS / "recipe").with_suffix("") for file in (CONFIGS / "recipe").rglob("*.yaml")

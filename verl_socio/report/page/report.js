@@ -85,7 +85,12 @@ function sketch(sample, stage) {
 function more() {
   const until = Math.min(shown + PAGE, chosen.length);
   for (; shown < until; shown += 1) cards.append(card(chosen[shown]));
+  // An observer tells of changes only, and the end of the page may stay in sight: begun anew, it tells where it is.
+  end.disconnect();
+  if (shown < chosen.length) end.observe(byId("more"));
 }
+
+const end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && more(), { rootMargin: "800px" });
 
 const setting = (id) => (byId(id) === null ? "" : byId(id).value);
 
@@ -231,6 +236,5 @@ document.querySelector(".charts").addEventListener("click", (event) => {
   show(byIndex.get(Number(link.href.baseVal.replace("#s=", ""))));
 });
 window.addEventListener("hashchange", fromAddress);
-new IntersectionObserver((seen) => seen[0].isIntersecting && more(), { rootMargin: "800px" }).observe(byId("more"));
 update();
 fromAddress();
