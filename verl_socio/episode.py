@@ -107,12 +107,21 @@ class Segment(Protocol):
 
 @dataclass(frozen=True)
 class StageResult:
-    """What happened in one stage. All coordinates are the image's own pixels."""
+    """What happened in one stage. All coordinates are the image's own pixels.
+
+    Attributes:
+        turn: What the model was shown.
+        reply: What it wrote.
+        answer: That, parsed.
+        predicted_iou: The segmenter's own estimate for each prompt that it was asked, (N,) float.
+        mask_hw: Union of its masks, (H, W) bool. One mask a prompt would be megabytes for each rollout of a group.
+        reward: What it earned; None without a target.
+    """
 
     turn: Turn
     reply: Reply
     answer: Answer
-    masks: Masks
+    predicted_iou: np.ndarray
     mask_hw: np.ndarray
     reward: Reward | None
 
@@ -171,7 +180,7 @@ async def run_episode(
             # The answer before as this stage was told it, in whole numbers: what it can repeat, it is held to.
             before = parse(told, recipe.stages[index - 1].grammar).moved(frame, image_frame) if index else None
             reward = score(Outcome(answer, scene.target, mask_hw, before), stage.reward)
-        result = StageResult(turn, reply, answer, masks, mask_hw, reward)
+        result = StageResult(turn, reply, answer, masks.predicted_iou, mask_hw, reward)
         finished.append(result)
         is_last = index == len(recipe.stages) - 1
         previous = await choose(result) if choose is not None and not is_last else result

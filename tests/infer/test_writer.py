@@ -56,7 +56,7 @@ def episode_of(request: Request, answers: list[Answer], cut_off: list[bool]) -> 
             mask_hw[y1:y2, x1:x2] = True
         masks = Masks(masks_nhw, np.ones(len(masks_nhw)))
         reply = Reply("words", Usage(5, cut))
-        stages.append(StageResult(Turn(index, (), "?"), reply, answer, masks, masks.union(), None))
+        stages.append(StageResult(Turn(index, (), "?"), reply, answer, masks.predicted_iou, masks.union(), None))
     return Episode(Scene(request.sample, images, None), tuple(stages))
 
 

@@ -54,6 +54,19 @@ def refused(config: DictConfig, message: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, "some", True, None])
+def test_the_share_of_episodes_that_may_fail_is_one(config: DictConfig, share: object) -> None:
+    change(config, **{"trainer.max_segmenter_failures": share})
+    refused(config, r"trainer\.max_segmenter_failures = .*: must be a share of the episodes, 0 to 1")
+
+
+def test_groups_are_not_filtered_over_several_stages(config: DictConfig) -> None:
+    change(config, **{"algorithm.filter_groups": {"enable": True}})
+    refused(config, r"algorithm\.filter_groups\.enable = True: compares .* over all 2 stages")
+    change(config, **{"recipe.stages.refine": None})
+    check(config)
+
+
 def test_a_sound_run_passes(config: DictConfig) -> None:
     check(config)
 

@@ -50,6 +50,11 @@ def test_failed_episodes_are_told() -> None:
     assert "left out" not in line
 
 
+def test_episodes_that_failed_in_validation_are_told() -> None:
+    (line,) = summary(0, validation() | {"val/episodes/segmenter_failures": 2}, STAGES)
+    assert line.endswith(" | 2 episodes left out")
+
+
 def test_a_validation_is_a_line_of_its_own() -> None:
     assert summary(0, validation(), STAGES) == [
         "validation after step 0 | localise: reward 3.000 gIoU 0.250 cIoU 0.500 unparsed 12% empty 6% | "

@@ -86,7 +86,7 @@ class Group:
 def _merit(result: StageResult) -> float:
     if result.reward is not None:
         return result.reward.total
-    scores = result.masks.predicted_iou
+    scores = result.predicted_iou
     return float(scores.mean()) if len(scores) else 0.0
 
 

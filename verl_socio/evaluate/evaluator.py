@@ -117,7 +117,7 @@ class Evaluator:
 
 def _trust(episode: Episode) -> float:
     """The segmenter's estimate of an episode's last masks: their mean predicted IoU; below all where there is none."""
-    predicted = episode.stages[-1].masks.predicted_iou
+    predicted = episode.stages[-1].predicted_iou
     return float(np.mean(predicted)) if len(predicted) else -1.0
 
 
@@ -133,7 +133,7 @@ def _stage_row(name: str, result: StageResult, hosts: _Watched, truth: GroundTru
         reason=answer.reason,
         think_format=answer.think_format,
         prompts=prompts_of(answer),
-        predicted_iou=tuple(result.masks.predicted_iou.tolist()),
+        predicted_iou=tuple(result.predicted_iou.tolist()),
         score=truth.score(result.mask_hw, answered=answer.status is not Status.UNPARSEABLE),
         tokens=getattr(usage, "tokens", None),
         cut_off=getattr(usage, "cut_off", None),

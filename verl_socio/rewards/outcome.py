@@ -57,8 +57,9 @@ class Target:
 
     @cached_property
     def points_xy(self) -> np.ndarray:
-        """`(K, 2)` float64, a point on each object: the one given, or the centre of its largest inscribed circle,
-        or the middle of a box that holds nothing of the mask.
+        """`(K, 2)` float64, a point on each object: the one given, or the centre of its largest inscribed circle.
+
+        Of a box that holds nothing of the mask, its middle.
         """
         if self.given_points_xy is not None:
             return self.given_points_xy[:, 0]

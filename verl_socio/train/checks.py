@@ -35,6 +35,8 @@ def check(config: DictConfig) -> None:
         ValueError: The first rule that is broken, with field, value, rule and fix.
     """
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
+    if not is_supervised(config):
+        _check_steps(config, recipe)
     _check_segmenter(OmegaConf.to_container(config.segmenter, resolve=True))
     _check_model(model_key(config), str(OmegaConf.select(config, model_key(config))))
     check_ranks(config)
@@ -44,6 +46,16 @@ def check(config: DictConfig) -> None:
     if is_supervised(config):
         _check_answers(config, recipe, chat, training, "train_max_samples")
         _check_answers(config, recipe, chat, validation, "val_max_samples")
+
+
+def _check_steps(config: DictConfig, recipe: Recipe) -> None:
+    allowed = config.trainer.max_segmenter_failures
+    if isinstance(allowed, bool) or not isinstance(allowed, int | float) or not 0 <= allowed <= 1:
+        rule = "must be a share of the episodes, 0 to 1"
+        raise invalid("trainer.max_segmenter_failures", allowed, rule, "0.1 lets a tenth of a step's episodes fail")
+    if config.algorithm.filter_groups is not None and config.algorithm.filter_groups.enable and len(recipe.stages) > 1:
+        rule = f"compares a question's rewards over all {len(recipe.stages)} stages, so that it would filter nothing"
+        raise invalid("algorithm.filter_groups.enable", True, rule, "leave it off, or take a recipe of one stage")
 
 
 def _check_segmenter(settings: Any) -> None:

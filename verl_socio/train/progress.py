@@ -85,15 +85,17 @@ def summary(step: int, data: Mapping[str, float], stages: list[str]) -> list[str
     if f"{stages[0]}/reward" in data:
         parts = [_stage(name, data, name) for name in stages]
         agreement = min(data[f"{name}/agreement/pearson"] for name in stages if f"{name}/agreement/pearson" in data)
-        left_out = data.get("episodes/segmenter_failures", 0)
-        tail = f"agreement {agreement:.5f} | {data['timing_s/step']:.1f} s"
-        if left_out:
-            tail += f" | {left_out:.0f} episodes left out"
+        tail = f"agreement {agreement:.5f} | {data['timing_s/step']:.1f} s{_left_out(data, 'episodes')}"
         lines.append(f"step {step} | {' | '.join(parts)} | {tail}")
     if f"val/{stages[0]}/reward" in data:
         parts = [_stage(name, data, f"val/{name}") for name in stages]
-        lines.append(f"validation after step {step} | {' | '.join(parts)}")
+        lines.append(f"validation after step {step} | {' | '.join(parts)}{_left_out(data, 'val/episodes')}")
     return lines
+
+
+def _left_out(data: Mapping[str, float], prefix: str) -> str:
+    failures = data.get(f"{prefix}/segmenter_failures", 0)
+    return f" | {failures:.0f} episodes left out" if failures else ""
 
 
 def _stage(name: str, data: Mapping[str, float], prefix: str) -> str:
