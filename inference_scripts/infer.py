@@ -1,6 +1,6 @@
 """Ask a model about an image: prints the thinking and the answer, writes a mask, boxes and a picture.
 
-    python inference_scripts/infer.py --image IMG --text "school" [--map MAP] [--recipe R] [--model M] [--task auto]
+    python3 inference_scripts/infer.py --image IMG --text "school" [--map MAP] [--recipe R] [--model M] [--task auto]
 
 Any Python 3 may start it: it sets up the project's own environment and goes on there. `--help` lists everything; it is
 the command `verl-socio infer`. `--image` may be a folder or a JSONL file too. Without a model it asks the embedded one.

@@ -19,7 +19,7 @@ def started(tmp_path: Path) -> Callable[..., list[str]]:
     def start(device: str, script: str, *words: str) -> list[str]:
         scripts = tmp_path / "training_scripts"
         shutil.copytree(ROOT / "training_scripts", scripts, ignore=shutil.ignore_patterns("setup.sh", "__pycache__"))
-        (scripts / "setup.sh").write_text(f"verl_socio_device={device}\nPATH={tmp_path}:$PATH\n")
+        (scripts / "setup.sh").write_text(f"verl_socio_device={device} verl_socio_root={ROOT}\nPATH={tmp_path}:$PATH\n")
         verb = tmp_path / "verl-socio"
         verb.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
         verb.chmod(0o755)
@@ -66,3 +66,21 @@ def test_a_dry_run_of_named_hardware_shows_the_published_form_anywhere(started: 
 
 def test_a_recipe_on_the_command_line_goes_before_the_scripts(started: Callable[..., list[str]]) -> None:
     assert started("cpu", SEG_ZERO, "recipe=mine.yaml") == ["embedded", "recipe=mine.yaml"]
+
+
+@pytest.mark.parametrize("name", ["one_stage", "think2seg", "embedded/one_stage"])
+def test_without_a_gpu_a_shipped_recipe_is_the_one_that_the_small_model_was_taught(
+    started: Callable[..., list[str]], tmp_path: Path, name: str
+) -> None:
+    words = [f"recipe={name}", "run=a run"]
+    assert started("gpu", SOCIO, *words) == ["qwen2_5_vl_3b_socioseg", *words]
+    shutil.rmtree(tmp_path / "training_scripts")
+    taken = f"recipe=embedded/{name.removeprefix('embedded/')}"
+    assert started("cpu", SOCIO, *words) == ["embedded", taken, "run=a run"]
+
+
+def test_hardware_without_a_gpu_is_refused_and_the_fix_is_told(started: Callable[..., list[str]]) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        started("cpu", SEG_ZERO, "hardware=lora_1x24gb")
+    assert refused.value.returncode == 2 and refused.value.stdout == ""
+    assert "Fix: leave it out, or add --dry-run" in refused.value.stderr

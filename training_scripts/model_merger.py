@@ -1,6 +1,6 @@
 """Merge a training checkpoint into a Hugging Face model folder and verify it.
 
-    python training_scripts/model_merger.py [--local_dir CHECKPOINT] [--target_dir FOLDER]
+    python3 training_scripts/model_merger.py [--local_dir CHECKPOINT] [--target_dir FOLDER]
 
 Any Python 3 may start it: it sets up the project's own environment and goes on there.
 """

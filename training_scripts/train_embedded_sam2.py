@@ -1,9 +1,10 @@
 """Train the embedded SAM2 on the city, from random weights, and measure it on the test split.
 
-    python training_scripts/train_embedded_sam2.py --out FOLDER [--work FOLDER] [--seed SEED]
+    python3 training_scripts/train_embedded_sam2.py --out FOLDER [--work FOLDER] [--seed SEED]
 
 With `--out verl_socio/embedded/weights/sam2` this rebuilds the package's own weights, on one thread of a CPU and
-without any download. A run that was stopped goes on with the stage it was in; another `--work` folder starts anew.
+without any download. A run that was stopped goes on with the stage it was in; it starts anew after a change of the
+sources of city or embedded models, and with another `--work` folder.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main() -> None:
     import torch
 
     from verl_socio.embedded import sam2
+    from verl_socio.embedded.made_by import made_by
     from verl_socio.embedded.sam2_training.evaluation import evaluate
     from verl_socio.embedded.sam2_training.scenes import cached_scenes
     from verl_socio.embedded.sam2_training.stages import train
@@ -51,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(1)  # sums in one order: the same seed gives the same weights
     if not arguments.measure_only:
         scenes = cached_scenes(arguments.work, arguments.scenes, seed=0)
-        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
+        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}_{made_by()}"
         model, _ = train(scenes, arguments.seed, checkpoints=checkpoints)
         print(f"wrote {sam2.save(model, arguments.out)}")
     segmenter = Sam2Model(load_predictor(SegmenterConfig(weights=str(arguments.out), device="cpu")))

@@ -1,10 +1,10 @@
 """Warm-start the embedded vision-language model on the city, from random weights, and measure it on the val split.
 
-    python training_scripts/train_embedded_vlm.py --out FOLDER [--work FOLDER] [--seed SEED]
+    python3 training_scripts/train_embedded_vlm.py --out FOLDER [--work FOLDER] [--seed SEED]
 
 With `--out verl_socio/embedded/weights/qwen2_5_vl` this rebuilds the package's own with its card, on one thread of a
-CPU and without any download. A run that was stopped goes on with the phase it was in; another `--work` folder starts
-anew.
+CPU and without any download. A run that was stopped goes on with the phase it was in; it starts anew after a change of
+the prompts or of the sources of city or embedded models, and with another `--work` folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from environment import ROOT, enter_environment
 
-COMMAND = "python training_scripts/train_embedded_vlm.py"
+COMMAND = "python3 training_scripts/train_embedded_vlm.py"
 REPORTED = 50
 
 
@@ -43,6 +43,7 @@ def main() -> None:
     enter_environment(__file__)
     import torch
 
+    from verl_socio.embedded.made_by import made_by
     from verl_socio.embedded.warm_start import card, folder
     from verl_socio.embedded.warm_start.evaluate import measure
     from verl_socio.embedded.warm_start.rows import RowMaker
@@ -65,7 +66,9 @@ def main() -> None:
     if not arguments.measure_only:
         shots = shoot_all(arguments.scenes, seed=0, workers=len(os.sched_getaffinity(0)))
         model, chat = folder.fresh([recipe, single], arguments.seed)
-        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}"
+        prompts = [stage.prompt.source for each in (recipe, single) for stage in each.stages]
+        mark = made_by(settings, prompts)
+        checkpoints = arguments.work / f"seed_{arguments.seed}_scenes_{arguments.scenes}_{mark}"
         taken = train(model, RowMaker(chat, recipe, single), shots, settings, arguments.seed, report, checkpoints)
         folder.save(model, chat, arguments.out)
         how = card.Run(arguments.scenes, arguments.seed, settings, taken)

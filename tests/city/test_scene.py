@@ -163,9 +163,9 @@ def test_boxes_of_several_parts_leave_much_open():
     assert np.mean(fills) < 0.75
 
 
-@pytest.mark.parametrize("size_wh", [(56, 56), (140, 140), (224, 168), (96, 300), (512, 512)])
+@pytest.mark.parametrize("size_wh", [(56, 56), (140, 140), (224, 168), (96, 300), (224, 56), (512, 512)])
 @pytest.mark.parametrize("region", ["home", "new"])
-def test_any_size_from_56_px_gives_a_scene(size_wh, region):
+def test_any_size_from_56_px_that_is_not_too_narrow_gives_a_scene(size_wh, region):
     for seed in range(3):
         drawn = scene((8, seed), size_wh, region)
         assert drawn.satellite().size == drawn.map().size == size_wh
@@ -187,6 +187,12 @@ def test_a_larger_image_shows_more_places_and_larger_ones():
 @pytest.mark.parametrize("size_wh", [(55, 140), (140, 0), (-1, 140), (140,)])
 def test_a_size_too_small_is_an_error(size_wh):
     with pytest.raises(ValueError, match="size_wh"):
+        scene(0, size_wh)
+
+
+@pytest.mark.parametrize("size_wh", [(56, 600), (225, 56), (2000, 499)])
+def test_a_size_too_narrow_is_an_error(size_wh):
+    with pytest.raises(ValueError, match=r"size_wh = .*neither is more than 4 times the other\. Fix: "):
         scene(0, size_wh)
 
 

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from verl_socio.data import load_samples, validate
-from verl_socio.data.write import new_folder, write_hub, write_parquet, write_raw_sample
+from verl_socio.data.write import check_new, new_folder, write_hub, write_parquet, write_raw_sample
 
 
 def test_a_folder_appears_only_when_it_is_whole(tmp_path):
@@ -32,6 +33,48 @@ def test_an_empty_folder_may_be_filled_and_a_full_one_not(tmp_path):
     assert (tmp_path / "out" / "x").read_text() == "1"
     with pytest.raises(ValueError, match="must be new or empty"), new_folder(tmp_path / "out" / "x"):
         pass
+
+
+@pytest.mark.parametrize("kind", ["here", "link", "under a folder that may not be written to"])
+def test_an_empty_folder_that_cannot_be_replaced_is_filled(tmp_path, monkeypatch, kind):
+    parent = tmp_path / "parent"
+    empty = parent / "empty"
+    empty.mkdir(parents=True)
+    number, out = empty.stat().st_ino, empty
+    if kind == "here":
+        monkeypatch.chdir(empty)
+        out = Path()
+    elif kind == "link":
+        out = tmp_path / "link"
+        out.symlink_to(empty)
+    else:
+        parent.chmod(0o555)
+    with new_folder(out) as folder:
+        (folder / "x").write_text("1")
+        (folder / "deep").mkdir()
+        assert {child.name for child in empty.iterdir()} <= {folder.parent.name}, "nothing shows until it is whole"
+    parent.chmod(0o755)
+    assert sorted(child.name for child in empty.iterdir()) == ["deep", "x"]
+    assert empty.stat().st_ino == number, "the folder itself stays"
+    with pytest.raises(ValueError, match=r"must be new or empty, and holds (deep|x)\."):
+        check_new(out)
+
+
+def test_a_failure_leaves_an_empty_folder_empty_and_a_dead_link_is_refused(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path) as folder:
+        (folder / "x").write_text("1")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="must be new or empty"), new_folder(tmp_path / "link"):
+        pass
+
+
+def test_a_folder_is_open_to_whom_the_system_opens_new_ones(tmp_path):
+    (tmp_path / "usual").mkdir()
+    with new_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_a_raw_sample_reads_back(tmp_path):

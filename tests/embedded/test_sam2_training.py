@@ -48,13 +48,16 @@ def test_scenes_are_those_of_the_city(scenes: Scenes) -> None:
         assert np.array_equal(parts, scene.part_masks(number - 1).any(0))
 
 
-def test_scenes_are_drawn_once(tmp_path: Path) -> None:
+def test_scenes_are_drawn_once_until_the_sources_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = cached_scenes(tmp_path, 2, seed=1)
     (file,) = tmp_path.iterdir()
     written = file.stat().st_mtime_ns
     again = cached_scenes(tmp_path, 2, seed=1)
     assert file.stat().st_mtime_ns == written
     assert all(np.array_equal(value, getattr(again, name)) for name, value in vars(first).items())
+    monkeypatch.setattr("verl_socio.embedded.sam2_training.scenes.made_by", lambda: "changed")
+    cached_scenes(tmp_path, 2, seed=1)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("num_points", [1, 2, 4])

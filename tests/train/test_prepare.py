@@ -1,4 +1,5 @@
 import copy
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from omegaconf import DictConfig
 
 from verl_socio.chat import ChatModel
 from verl_socio.data import load_samples, validate
+from verl_socio.data.write import new_folder
 from verl_socio.train import prepare as module
 from verl_socio.train.prepare import embedded_city, embedded_model, prepare
 from verl_socio.train.settings import resolve
@@ -60,19 +62,35 @@ def test_what_is_there_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("small")
 def test_a_stop_in_the_middle_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(folder: Path, **_: object) -> None:
-        folder.mkdir()
+    def stopped(folder: Path, *_: object, **__: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "half").write_text("written")
-        raise KeyboardInterrupt
+        raise OSError("no space left")
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("verl_socio.city.generate", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            embedded_city(tmp_path)
-    assert not (tmp_path / ".embedded" / "city_12_0").exists()
+        interrupted.setattr(sys.modules["verl_socio.city.generate"], "write_raw_sample", stopped)
+        interrupted.setattr("verl_socio.embedded.qwen2_5_vl.build", stopped)
+        for make in (embedded_city, embedded_model):
+            with pytest.raises(OSError, match="no space left"):
+                make(tmp_path)
+    assert list((tmp_path / ".embedded").iterdir()) == []
+    assert validate(str(embedded_city(tmp_path))) == []
+
+
+@pytest.mark.usefixtures("small")
+def test_of_two_commands_at_once_the_slower_one_takes_what_the_faster_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slower(folder: Path, **_: object) -> None:
+        with new_folder(folder) as draft:
+            (draft / "mine").write_text("written")
+            (tmp_path / ".embedded" / "city_12_0").mkdir()
+            (tmp_path / ".embedded" / "city_12_0" / "the other's").write_text("written")
+
+    monkeypatch.setattr("verl_socio.city.generate", slower)
     city = embedded_city(tmp_path)
-    assert validate(str(city)) == []
-    assert not (city / "half").exists()
+    assert list((tmp_path / ".embedded").iterdir()) == [city]
+    assert [path.name for path in city.iterdir()] == ["the other's"]
 
 
 def test_the_shipped_model_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

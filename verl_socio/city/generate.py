@@ -47,7 +47,8 @@ def generate(
         samples: How many train, val and test samples together, 3 or more, shared 6:1:3 as in SocioSeg. The two further
             test sets have the size of test and come on top.
         seed: Seed, 0 or more.
-        size_wh: Width and height of the images, at least 56 px each. 140 is five tokens of Qwen2.5-VL.
+        size_wh: Width and height of the images, at least 56 px each, and neither more than 4 times the other. 140 is
+            five tokens of Qwen2.5-VL.
         workers: Processes; None takes one for each core.
 
     Returns:
@@ -121,7 +122,7 @@ def draw_sample(split: str, index: int, seed: int, size_wh: tuple[int, int] = (1
         The scene and the question asked about it. `map_style` has those of `test`.
 
     Raises:
-        ValueError: The size is too small.
+        ValueError: The size is too small or too narrow.
     """
     stream = SPLITS.index("test" if split == "map_style" else split)
     rng = np.random.default_rng((seed, stream, index, 1))

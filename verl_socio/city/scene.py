@@ -19,6 +19,10 @@ from verl_socio.errors import invalid
 SMALLEST = 56
 """Least width and height in pixels: two tokens of Qwen2.5-VL a side, and room for a few icons."""
 
+NARROWEST = 4
+"""The longer side over the shorter one at most. At 224 by 56 px every third layout has places enough, so of the many
+that are tried one surely has; the narrower, the fewer do."""
+
 _FEWEST, _MOST = 3, 18
 _LAYOUTS_TRIED = 50
 
@@ -116,7 +120,7 @@ def scene(
 
     Args:
         seed: Seed; the same one gives the same scene. Ground, meaning and texture have streams of their own.
-        size_wh: Width and height of the pictures, at least 56 px each.
+        size_wh: Width and height of the pictures, at least 56 px each, and neither more than 4 times the other.
         region: "home"; or "new" for another layout and palette, with classes that "home" never has.
         repeats: How many places of one class there shall be, as far as the blocks allow; 0 for none on purpose.
 
@@ -124,7 +128,7 @@ def scene(
         The scene, with 3 to 18 places.
 
     Raises:
-        ValueError: The size is too small, or there is no such region.
+        ValueError: The size is too small or too narrow, or there is no such region.
     """
     check_size(size_wh)
     if region not in REGIONS:
@@ -149,10 +153,13 @@ def check_size(size_wh: tuple[int, int]) -> None:
     """Check the size of a picture.
 
     Raises:
-        ValueError: It is too small for a scene.
+        ValueError: It is too small or too narrow for a scene.
     """
     if len(size_wh) != 2 or min(size_wh) < SMALLEST:
         raise invalid("size_wh", size_wh, f"must be two sides of at least {SMALLEST} px", "ask for larger pictures")
+    if max(size_wh) > NARROWEST * min(size_wh):
+        rule = f"must be two sides of which neither is more than {NARROWEST} times the other"
+        raise invalid("size_wh", size_wh, rule, "ask for pictures that are less narrow")
 
 
 def _pool(rng: np.random.Generator, region: str) -> list[PlaceClass]:

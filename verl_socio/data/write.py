@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -26,31 +26,44 @@ def check_new(out: Path) -> None:
     Raises:
         ValueError: `out` is a file or a folder that is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise invalid("output folder", str(out), "must be new or empty", "name another folder, or remove this one")
+    # A link that leads nowhere is something too.
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        # Named, because it may be hidden: what a process that was killed left.
+        holds = f", and holds {next(out.iterdir()).name}" if out.is_dir() else ""
+        fix = "name another folder, or remove this one"
+        raise invalid("output folder", str(out), f"must be new or empty{holds}", fix)
 
 
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Fill a folder that appears under its name only when it is whole.
+    """Fill a folder that appears under its name, or in the empty one that has it, only when it is whole.
 
     Args:
         out: The folder to make; it may exist if it is empty.
 
     Yields:
-        A folder beside it to write to; it is renamed at the end, or removed if the block raises.
+        A hidden folder to write to, which is moved at the end, or removed if the block raises.
 
     Raises:
         ValueError: `out` is a file or a folder that is not empty.
     """
     check_new(out)
-    unfinished = out.absolute().with_name(f".{out.absolute().name}.unfinished-{os.getpid()}")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        unfinished.rename(out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    out = out.absolute()
+    # A folder that is there stays: it may be a mounted volume, a link or where the command runs, and nothing beside it
+    # need be writable.
+    kept = out.is_dir()
+    place = out if kept else out.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.unfinished-", dir=place, ignore_cleanup_errors=True) as hidden:
+        # Below it, because a temporary folder is its owner's alone.
+        draft = Path(hidden) / "whole"
+        draft.mkdir()
+        yield draft
+        if kept:
+            for child in draft.iterdir():
+                child.rename(out / child.name)
+        else:
+            draft.rename(out)
 
 
 def write_raw_sample(

@@ -18,7 +18,7 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # Other formats of the same weights lie in many repositories.
 _NEEDED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
 _TRAIN = "bash training_scripts/run_qwen2_5_3b_socioseg.sh"
-_MERGE = "python training_scripts/model_merger.py"
+_MERGE = "python3 training_scripts/model_merger.py"
 
 
 @dataclass(frozen=True)

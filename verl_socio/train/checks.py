@@ -76,7 +76,7 @@ def _check_model(field: str, path: str) -> None:
     if not (folder / "config.json").is_file():
         raise invalid(field, path, "must hold config.json", "give the folder of a Hugging Face model")
     if not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
-        fix = "merge the checkpoint first: python training_scripts/model_merger.py"
+        fix = "merge the checkpoint first: python3 training_scripts/model_merger.py"
         raise invalid(field, path, "must hold weights (*.safetensors)", fix)
 
 

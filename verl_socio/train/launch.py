@@ -52,14 +52,20 @@ def _go_on(config: DictConfig, folder: Path) -> None:
     _announce(config, folder, newest)
     total = config.trainer.total_training_steps
     if newest is not None and total is not None and step_of(newest) >= total:
-        console.print(f"The run is complete at step {step_of(newest)}: nothing to do. Start another with run=NAME.")
+        # A run that is not named would be another one with another number of steps.
+        more = f"run={config.run} trainer.total_training_steps=N"
+        console.print(
+            f"The run is complete at step {step_of(newest)}: nothing to do. "
+            f"For more steps add {more} to the same command, for another run run=NAME.",
+            soft_wrap=True,
+        )
         return
     _start(config, folder, 0 if newest is None else step_of(newest))
     done = newest_whole(Path(config.trainer.default_local_dir))
     if (table := gain_table(folder / "metrics", _stages(config))) is not None:
         console.print(table)
     if done is not None:
-        console.print(f"Checkpoint: {done}\nNext: python training_scripts/model_merger.py", soft_wrap=True)
+        console.print(f"Checkpoint: {done}\nNext: python3 training_scripts/model_merger.py", soft_wrap=True)
 
 
 def _announce(config: DictConfig, folder: Path, newest: Path | None) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_socio.data.write import new_folder
 from verl_socio.train.settings import model_key
 
 EMBEDDED = "embedded"
@@ -31,7 +31,11 @@ def embedded_model(output_root: Path) -> Path:
     """The folder of the tiny Qwen2.5-VL: the one that ships, read where it lies, or one of random weights."""
     from verl_socio.embedded.qwen2_5_vl import build, shipped
 
-    return shipped() or _once(output_root / FOLDER / "qwen2_5_vl", build)
+    def make(folder: Path) -> None:
+        with new_folder(folder) as draft:
+            build(draft)
+
+    return shipped() or _once(output_root / FOLDER / "qwen2_5_vl", make)
 
 
 def embedded_city(output_root: Path) -> Path:
@@ -45,10 +49,10 @@ def embedded_city(output_root: Path) -> Path:
 
 def _once(folder: Path, make: Callable[[Path], object]) -> Path:
     if not folder.exists():
-        # Made beside its place and moved when whole: a run that is stopped meanwhile leaves nothing half-made.
-        draft = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        make(draft)
-        draft.rename(folder)
+        try:
+            make(folder)
+        except (ValueError, OSError):
+            # Of two commands that began at once the other was faster, and what it made is the same.
+            if not folder.exists():
+                raise
     return folder

@@ -11,6 +11,7 @@ import numpy as np
 from verl_socio.city import Scene, draw_sample
 from verl_socio.city.drawing import mask_of
 from verl_socio.city.surfaces import SURFACES
+from verl_socio.embedded.made_by import made_by
 
 SIDE = 140
 """Width and height in pixels of the scenes: the city's default."""
@@ -61,7 +62,7 @@ def draw_scenes(count: int, seed: int, split: str = "train", side: int = SIDE) -
 
 
 def cached_scenes(folder: Path, count: int, seed: int) -> Scenes:
-    """The training scenes from a file, which is written where it is missing.
+    """The training scenes from a file, which is written where it is missing, as after a change of the city.
 
     Args:
         folder: Where the file is; made where it is missing.
@@ -71,7 +72,7 @@ def cached_scenes(folder: Path, count: int, seed: int) -> Scenes:
     Returns:
         As `draw_scenes` gives them for the train split.
     """
-    path = folder / f"train_{count}_{seed}.npz"
+    path = folder / f"train_{count}_{seed}_{made_by()}.npz"
     if not path.is_file():
         _log.info("drawing %d scenes into %s", count, path)
         folder.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,8 @@ def train(
         stages: What to do after the warm-up.
         warmup_steps: Steps of the decoder alone.
         checkpoints: Where each stage leaves its state and finds what it left before: a run that was stopped goes on
-            with the stage it was in. None keeps nothing.
+            with the stage it was in. Stages are told by their names alone: a folder for each `made_by`. None keeps
+            nothing.
 
     Returns:
         The model, and the loss of each step of the stages that were not found done.

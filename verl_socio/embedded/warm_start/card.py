@@ -54,6 +54,8 @@ def card(command: str, run: Run, figures: Mapping[str, Figures], questions: int)
     return f"""# The embedded Qwen2.5-VL
 
 1.30 million parameters of Qwen2.5-VL's own architecture, from random weights; nothing was taken from another model.
+Licence: Apache-2.0, as the project. It knows the generated city and its own prompts only: what it says of other
+pictures or to other prompts means nothing.
 
 Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
 
@@ -69,7 +71,8 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
 
 {table(figures, questions)}
 
-Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off.
+Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off,
+in one draw of {questions} questions; in others the placeholders' largest probability was several times as large.
 Stage 2 follows on the model's own first answer, under masks drawn by chance from the cells in its boxes.
 """
 

@@ -11,8 +11,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 from verl_socio.chat import ChatModel
 from verl_socio.embedded.tokenizer import END_OF_TEXT, SPECIAL_TOKENS, TURN_END
 
-# Logits at least so far below the log-sum-exp of all others: a probability below 1e-8 each. Drawn answers come to
-# states that are not among those fitted, so there is some to spare.
+# Logits at least so far below the log-sum-exp of all others: a probability below 1e-8 each. That holds where it was
+# fitted only. Drawn answers come to other states: 5e-4 in the worst of five draws of 100 questions.
 _MARGIN = 20.0
 _STEPS = 300
 _RATE = 0.05

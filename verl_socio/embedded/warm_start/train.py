@@ -48,6 +48,7 @@ def train(
         seed: Seed of order, questions, mirrors and first answers, and of the heads.
         report: Called after every step.
         checkpoints: Folder for the weights after each phase; a phase whose weights are there is not trained again.
+            Phases are told by number and name alone: a folder for each `made_by`.
 
     Returns:
         What each phase took.
