@@ -1,4 +1,4 @@
-"""What becomes of rollouts that fail, in the worker and the agent loop that training has; verl's own part is left out."""
+"""What becomes of rollouts that fail, in the worker and the agent loop that training has, without verl's own part."""
 
 import asyncio
 import json
