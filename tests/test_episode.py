@@ -210,7 +210,7 @@ def test_boxes_off_the_image_are_clipped_or_dropped_for_the_segmenter_but_not_fo
     episode = play(scene, f"<think></think><answer>{json.dumps(items)}</answer>", "-", segmenter=segmenter)
     localised = episode.stages[0]
     assert [prompt.box_xyxy for prompt in segmenter.asked[0]] == [(0, 20, 50, 60), (250, 100, 280, 140)]
-    assert len(localised.masks.masks_nhw) == 2
+    assert len(localised.predicted_iou) == 2
     assert [prompt.box_xyxy for prompt in localised.answer.prompts] == [
         (-60, 20, 50, 60),
         (300, 200, 400, 300),
