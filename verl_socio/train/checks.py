@@ -36,7 +36,7 @@ def check(config: DictConfig) -> None:
     """
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     if not is_supervised(config):
-        _check_steps(config, recipe)
+        _check_reinforcement(config, recipe)
     _check_segmenter(OmegaConf.to_container(config.segmenter, resolve=True))
     _check_model(model_key(config), str(OmegaConf.select(config, model_key(config))))
     check_ranks(config)
@@ -48,7 +48,7 @@ def check(config: DictConfig) -> None:
         _check_answers(config, recipe, chat, validation, "val_max_samples")
 
 
-def _check_steps(config: DictConfig, recipe: Recipe) -> None:
+def _check_reinforcement(config: DictConfig, recipe: Recipe) -> None:
     allowed = config.trainer.max_segmenter_failures
     if isinstance(allowed, bool) or not isinstance(allowed, int | float) or not 0 <= allowed <= 1:
         rule = "must be a share of the episodes, 0 to 1"
