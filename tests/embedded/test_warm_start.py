@@ -306,8 +306,7 @@ def test_what_ships_answers_in_the_asked_form_and_never_with_placeholders(
     model, chat = shipped
     figures = measure(model, chat, RECIPE, shoot_all(100, seed=0, split="val"), sample=True)
     assert figures.localise_parsed >= 0.9 and figures.refine_parsed >= 0.9
-    # One rare state decides the largest of some 9,000 tokens: draws with seeds 0 to 4 gave 5e-7 to 5e-4.
-    assert figures.placeholders < 2e-3
+    assert figures.placeholders < 1e-4
 
 
 def test_what_ships_looks(shipped: Loaded) -> None:

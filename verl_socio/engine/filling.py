@@ -14,7 +14,7 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-# Without these no token of a row counts in a loss, a reward or a log-probability that is compared.
+# With these at 0 no token of a row counts in a loss, a reward or a log-probability that is compared.
 _SILENT = ("response_mask", "loss_mask", "rm_scores")
 
 

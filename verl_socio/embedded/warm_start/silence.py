@@ -12,7 +12,7 @@ from verl_socio.chat import ChatModel
 from verl_socio.embedded.tokenizer import END_OF_TEXT, SPECIAL_TOKENS, TURN_END
 
 # Logits at least so far below the log-sum-exp of all others: a probability below 1e-8 each. That holds where it was
-# fitted only. Drawn answers come to other states: 5e-4 in the worst of five draws of 100 questions.
+# fitted only: drawn answers come to other states, some of which are less sure.
 _MARGIN = 20.0
 _STEPS = 300
 _RATE = 0.05
