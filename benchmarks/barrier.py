@@ -75,7 +75,7 @@ def main() -> None:
     options = arguments()
     config = resolve("embedded", [])
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    model = options.model or embedded_model(OUTPUTS)
+    model = options.model or embedded_model()
     chat = ChatModel.load(model)
     limits = Limits(config.data.max_prompt_length, config.data.max_response_length, images=2)
     with tempfile.NamedTemporaryFile(suffix=".log") as log:

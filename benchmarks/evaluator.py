@@ -201,7 +201,7 @@ async def measure(options: argparse.Namespace, console: Console) -> None:
     """Run both in turn and print samples a second, CPU time and the ratio."""
     config = resolve("embedded", [])
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
-    folder = options.model or embedded_model(OUTPUTS)
+    folder = options.model or embedded_model()
     chat = ChatModel.load(folder)
     samples = load_samples(options.data or str(embedded_city(OUTPUTS)), "test")[: options.samples]
     limits = Limits(config.data.max_prompt_length, config.data.max_response_length, images=2)

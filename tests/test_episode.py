@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -315,6 +317,33 @@ def test_the_frame_is_what_earns_the_full_marks(make_scene) -> None:
     assert play(scene, perfect, "-").stages[0].reward.parts["box_accuracy"] == 2.0
     wrong = play(scene, perfect, "-", frame_of=Frame.of_image)
     assert wrong.stages[0].reward.parts["box_accuracy"] == 0.0
+
+
+def test_a_large_image_is_shown_reduced_and_its_answers_still_lie_on_the_image_itself(make_scene) -> None:
+    size_wh, truth = (1200, 800), [(300, 200, 900, 600)]
+    scene = make_scene(size_wh, *truth)
+    recipe = recipe_with(max_pixels=336 * 224)
+    frame = resized_frame((336, 224))
+    answers, asked = Scripted(written(truth, frame, scene), written(truth, frame, scene, points=2)), Noting()
+    played = run_episode(scene, recipe, generate=answers, segmenter=asked, frame_of=resized_frame)
+    episode = asyncio.run(played)
+    assert all(image.size == (336, 224) for turn in answers.turns for image in turn.images)
+    assert answers.turns[0].images[0] is scene.shown("map", (336, 224)), "reduced once for all rollouts"
+    assert [prompts[0].box_xyxy for prompts in asked.asked] == [pytest.approx(truth[0])] * 2
+    assert episode.stages[1].mask_hw.shape == (800, 1200)
+    assert episode.stages[1].reward.parts["mask_iou"] == 1.0
+    assert all(image.size == size_wh for image in scene.images.values())
+
+
+@given(st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 2_000_000))
+def test_a_reduced_image_keeps_its_sides_ratio_and_no_other_is_reduced(width, height, most) -> None:
+    shown = replace(RECIPE, max_pixels=most).shown_wh((width, height))
+    if width * height <= most:
+        assert shown == (width, height)
+    else:
+        scale = (most / (width * height)) ** 0.5
+        assert shown == (pytest.approx(width * scale, abs=1.0), pytest.approx(height * scale, abs=1.0))
+        assert min(shown) >= 1
 
 
 def test_repeating_what_was_told_is_keeping_the_boxes_however_coarse_the_frame(make_scene) -> None:

@@ -6,7 +6,7 @@ Trainer, evaluator and a user's own call run this coroutine.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +35,7 @@ class Scene:
     sample: Sample
     images: dict[str, Image.Image]
     target: Target | None
+    _reduced: dict[tuple[str, tuple[int, int]], Image.Image] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, sample: Sample, *, with_target: bool) -> Scene:
@@ -56,6 +57,13 @@ class Scene:
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the images in pixels."""
         return self.images["satellite"].size
+
+    def shown(self, name: str, size_wh: tuple[int, int]) -> Image.Image:
+        """An image at the size at which it is shown, reduced once for all rollouts."""
+        key = (name, size_wh)
+        if key not in self._reduced:
+            self._reduced[key] = _resized(self.images[name], size_wh)
+        return self._reduced[key]
 
 
 def target_of(sample: Sample) -> Target:
@@ -156,7 +164,7 @@ async def run_episode(
         recipe: The method.
         generate: Lets the model answer a turn.
         segmenter: Turns prompts into masks.
-        frame_of: The model's coordinate frame for an image of a given width and height.
+        frame_of: The model's coordinate frame for an image of a given width and height, as it is shown.
         choose: Picks the stage result that the next stage starts from; None: its own.
 
     Returns:
@@ -165,12 +173,12 @@ async def run_episode(
     Raises:
         Exception: Whatever `generate` or `segmenter` raise: a failure is no result.
     """
-    frame, image_frame = frame_of(scene.size_wh), Frame.of_image(scene.size_wh)
+    frame, image_frame = frame_of(recipe.shown_wh(scene.size_wh)), Frame.of_image(scene.size_wh)
     finished: list[StageResult] = []
     previous: StageResult | None = None
     for index, stage in enumerate(recipe.stages):
-        told = _told(scene, recipe, index, previous, frame)
-        turn = _turn(scene, recipe, index, frame, previous, told)
+        told = told_answer(scene, recipe, index, previous, frame)
+        turn = turn_of(scene, recipe, index, previous, frame, told)
         reply = await generate(turn)
         answer = parse(reply.text, stage.grammar).moved(frame, image_frame)
         masks = await _segment(scene, stage, answer, segmenter)
@@ -187,11 +195,21 @@ async def run_episode(
     return Episode(scene, tuple(finished))
 
 
-def _told(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None, frame: Frame) -> str:
-    """The answer of the stage before as its grammar writes it, in the model's coordinates; "" in the first stage.
+def told_answer(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None, frame: Frame) -> str:
+    """The answer of the stage before as the next prompt repeats it.
 
     What lies off the image is left out, and so is all beyond `recipe.told_items` and beyond the points that were asked
     for: model text must not grow without bound from stage to stage.
+
+    Args:
+        scene: The question and its images.
+        recipe: The method.
+        index: The stage that is to be asked.
+        previous: What happened in the stage before; None in the first.
+        frame: The model's frame for these images.
+
+    Returns:
+        What the grammar of the stage before writes, in the model's coordinates; "" in the first stage.
     """
     if previous is None:
         return ""
@@ -202,19 +220,41 @@ def _told(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None
     return describe(told[: recipe.told_items], stage.grammar)
 
 
-def _turn(scene: Scene, recipe: Recipe, index: int, frame: Frame, previous: StageResult | None, told: str) -> Turn:
+def turn_of(scene: Scene, recipe: Recipe, index: int, previous: StageResult | None, frame: Frame, told: str) -> Turn:
+    """What the model is shown in a stage.
+
+    Args:
+        scene: The question and its images.
+        recipe: The method.
+        index: The stage.
+        previous: What happened in the stage before; None in the first.
+        frame: The model's frame for these images.
+        told: The answer before, from `told_answer`.
+
+    Raises:
+        ValueError: The stage shows an image that the scene does not have.
+    """
     stage = recipe.stages[index]
     missing = [name for name in stage.images if name not in scene.images]
     if missing:
         rule = f"is shown by recipe {recipe.name}, stage {stage.name}, but sample {scene.sample.id} has none"
         raise invalid(missing[0], None, rule, "add the image to the sample or use a recipe that does not show it")
-    images = [scene.images[name] for name in stage.images]
+    shown_wh = recipe.shown_wh(scene.size_wh)
     if previous is not None and stage.feedback:
         boxes = [prompt.box_xyxy for prompt in previous.answer.prompts if prompt.box_xyxy is not None]
         boxes_xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        images = [draw_feedback(image, boxes_xyxy, previous.mask_hw, recipe.feedback) for image in images]
+        drawn = [
+            draw_feedback(scene.images[name], boxes_xyxy, previous.mask_hw, recipe.feedback) for name in stage.images
+        ]
+        images = [_resized(image, shown_wh) for image in drawn]
+    else:
+        images = [scene.shown(name, shown_wh) for name in stage.images]
     text = stage.ask(question=scene.sample.question, previous=told, size_wh=frame.size_wh)
     return Turn(index, tuple(images), text)
+
+
+def _resized(image: Image.Image, size_wh: tuple[int, int]) -> Image.Image:
+    return image if image.size == size_wh else image.resize(size_wh, Image.Resampling.BICUBIC)
 
 
 async def _segment(scene: Scene, stage: Stage, answer: Answer, segmenter: Segment) -> Masks:

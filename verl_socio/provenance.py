@@ -74,7 +74,7 @@ def segmenter_hash(config: SegmenterConfig) -> str:
     """Hash what a segmenter's masks come from: its checkpoint and its YAML, or the word for one that has none.
 
     Raises:
-        ValueError: There are no such weights, or the Hub does not give them.
+        ValueError: There are no such weights, the Hub does not give them, or the embedded ones are not there.
     """
     source = locate(config)
     if source is not None:
@@ -83,9 +83,12 @@ def segmenter_hash(config: SegmenterConfig) -> str:
         return f"{file_hash(checkpoint)} {file_hash(source.model_yaml)}"
     if config.weights == EMBEDDED:
         from verl_socio.embedded import sam2
+        from verl_socio.segment.loader import embedded_source
 
-        # Without weights of its own it is random, and its code says from which seed.
-        files = [path for path in (sam2.shipped(), sam2.CONFIG, Path(sam2.__file__)) if path is not None]
+        embedded = embedded_source()
+        assert embedded.checkpoint is not None
+        # Its class is no part of the sam2 package. Results are compared by this hash: any change of the file ends that.
+        files = (embedded.checkpoint, embedded.model_yaml, Path(sam2.__file__))
         return " ".join(file_hash(path) for path in files)
     return config.weights
 

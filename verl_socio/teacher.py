@@ -61,7 +61,7 @@ async def lesson(
         rng = np.random.default_rng([seed, turn.stage, *scene.sample.id.encode()])
         # A later stage keeps the boxes that it is told, and it is told so many at most.
         most = recipe.told_items if turn.stage else recipe.stages[0].grammar.max_items
-        answer = right_answer(target, recipe.stages[turn.stage], frame_of(scene.size_wh), most, rng)
+        answer = right_answer(target, recipe.stages[turn.stage], frame_of(recipe.shown_wh(scene.size_wh)), most, rng)
         given.append(Lesson(turn, answer))
         return Reply(answer)
 

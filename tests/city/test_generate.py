@@ -106,6 +106,15 @@ def test_a_bad_argument_is_an_error_that_names_it(tmp_path, arguments, field):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("split", "index", "told"),
+    [("tset", 0, "split = 'tset': must be one of train, "), ("test", -1, "index = -1: must be")],
+)
+def test_a_sample_that_there_is_not_is_an_error(split, index, told):
+    with pytest.raises(ValueError, match=f"^{told}.*Fix: "):
+        draw_sample(split, index, 0)
+
+
 def test_a_folder_that_is_not_empty_is_left_as_it_is(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("x")

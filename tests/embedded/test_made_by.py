@@ -33,3 +33,11 @@ def test_what_makes_weights_is_part_of_the_mark_and_nothing_else(package: Path, 
     before = made_by()
     (package / name).write_text("and another line")
     assert (made_by() != before) == counts
+
+
+def test_a_room_can_count_alone(package: Path) -> None:
+    before = made_by(rooms=("city",))
+    (package / "embedded" / "corpus.txt").write_text("and another line")
+    assert made_by(rooms=("city",)) == before
+    (package / "city" / "signs.py").write_text("and another line")
+    assert made_by(rooms=("city",)) != before

@@ -100,3 +100,17 @@ def test_every_token_fits_the_embedding_and_is_what_its_name_says(folder: Path) 
     for token in (*SPECIAL_TOKENS, *ANSWER_TOKENS):
         assert tokenizer.encode(token) == [vocab[token]]
     assert set(SPECIAL_TOKENS) == set(tokenizer.all_special_tokens)
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "config.json"])
+def test_a_model_that_does_not_ship_whole_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(qwen2_5_vl, "WEIGHTS", tmp_path)
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    assert qwen2_5_vl.shipped() == tmp_path
+    (tmp_path / missing).unlink()
+    told = f"^embedded model = '{tmp_path}/{missing}': is missing, "
+    with pytest.raises(ValueError, match=f"{told}.*Fix: install it again, or run .*vlm.py --out {tmp_path}"):
+        qwen2_5_vl.shipped()

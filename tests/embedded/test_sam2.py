@@ -96,19 +96,10 @@ def test_saving_again_replaces_the_weights(tmp_path: Path) -> None:
     assert (tmp_path / embedded.CHECKPOINT).read_bytes() != first
 
 
-def test_random_weights_are_announced(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "WEIGHTS", Path("/nowhere"))
-    load_predictor(SegmenterConfig(device="cpu"))
-    assert "its weights are random" in caplog.text
-
-
-def test_shipped_weights_are_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_weights_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded.save(embedded.build(seed=9), tmp_path)
     monkeypatch.setattr(embedded, "WEIGHTS", tmp_path)
     model = load_predictor(SegmenterConfig(device="cpu")).model
     name = "image_encoder.trunk.patch_embed.proj.weight"
     expected = embedded.build(seed=9).state_dict()[name].to(torch.bfloat16).float()
     assert torch.equal(model.state_dict()[name], expected)
-    assert "random" not in caplog.text

@@ -9,22 +9,25 @@ import pytest
 import torch
 from PIL import Image
 
-from verl_socio.answer import Status, parse
+from verl_socio.answer import Prompt, Status, describe, parse
 from verl_socio.chat import ChatModel
 from verl_socio.city.catalog import PLACE_FUNCTIONS
 from verl_socio.embedded import qwen2_5_vl
-from verl_socio.embedded.warm_start import folder, texts
+from verl_socio.embedded.tokenizer import train_tokenizer
+from verl_socio.embedded.warm_start import card, folder, texts
 from verl_socio.embedded.warm_start import heads as heads_module
 from verl_socio.embedded.warm_start.batch import collate
-from verl_socio.embedded.warm_start.evaluate import measure
+from verl_socio.embedded.warm_start.evaluate import Figures, measure
 from verl_socio.embedded.warm_start.feedback import first_answer, likely_mask, points_for
 from verl_socio.embedded.warm_start.heads import Heads, words_of
 from verl_socio.embedded.warm_start.network import Runner
 from verl_socio.embedded.warm_start.rows import COPYING_HEAD, MAP_HEAD, SATELLITE_HEAD, Row, RowMaker
 from verl_socio.embedded.warm_start.scenes import Shot, shoot_all
-from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings
+from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings, Taken
 from verl_socio.embedded.warm_start.silence import placeholders, silence
-from verl_socio.embedded.warm_start.train import train
+from verl_socio.embedded.warm_start.train import resume_mark, train
+from verl_socio.episode import Turn
+from verl_socio.recipes import Template
 from verl_socio.train.settings import shipped_recipe
 
 RECIPE, SINGLE = (shipped_recipe(f"embedded/{name}") for name in ("socioreasoner", "one_stage"))
@@ -85,6 +88,21 @@ def test_a_row_reads_as_the_prompt_and_the_answer_in_one(fresh: Loaded, shots: l
             answer = parse(chat.decode(said), stage.grammar)
             assert answer.think_format and all(answer.item_exact) and answer.status is not Status.UNPARSEABLE
             assert said[-1] == chat.tokenizer.eos_token_id
+
+
+def test_leading_digits_are_told_whatever_they_weigh(fresh: Loaded, shots: list[Shot]) -> None:
+    """A digit that another digit follows, in what is learnt; digits of boxes that are repeated weigh more."""
+    model, chat = fresh
+    rows = all_rows(RowMaker(chat, RECIPE, SINGLE), shots)
+    batch = collate(rows, model.config.image_token_id)
+    expected = []
+    for row in rows:
+        for ids, weights in row.tails:
+            digits = [chat.tokenizer.decode([token]).isdigit() for token in ids]
+            pairs = zip(digits, [*digits[1:], False], weights, strict=True)
+            expected += [digit and after for digit, after, weight in pairs if weight]
+    assert batch.leading.tolist() == expected
+    assert set(batch.weights[batch.leading].tolist()) == {1.0, 2.0}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -258,6 +276,87 @@ def test_training_goes_through_its_phases_repeats_itself_and_goes_on(shots: list
         assert all(torch.equal(tensor, other[name]) for other in results[1:])
 
 
+def test_weights_of_a_stopped_training_are_told_by_settings_recipes_and_tokens(fresh: Loaded) -> None:
+    settings, chat = Settings(), fresh[1]
+    tokens = ChatModel(qwen2_5_vl.processor(train_tokenizer()), "qwen2_5_vl")
+    first, second = RECIPE.stages
+    asked = dataclasses.replace(RECIPE, stages=(dataclasses.replace(first, points=3), second))
+    moved = dataclasses.replace(first, prompt=Template(first.prompt.source, "/elsewhere/prompt.jinja"))
+    marks = {
+        resume_mark(settings, RowMaker(chat, RECIPE, SINGLE)),
+        resume_mark(dataclasses.replace(settings, warm_up=1), RowMaker(chat, RECIPE, SINGLE)),
+        resume_mark(settings, RowMaker(chat, asked, SINGLE)),
+        resume_mark(settings, RowMaker(chat, RECIPE, dataclasses.replace(SINGLE, told_items=3))),
+        resume_mark(settings, RowMaker(tokens, RECIPE, SINGLE)),
+    }
+    assert len(marks) == 5
+    elsewhere = dataclasses.replace(RECIPE, stages=(moved, second))
+    assert resume_mark(settings, RowMaker(chat, elsewhere, SINGLE)) in marks
+
+
+class Scripted:
+    """Stands in for a model: gives the same text to every turn of a stage, and remembers the turns."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+        self.turns: list[Turn] = []
+
+    def __call__(self, model: object, chat: object, turns: list[Turn], sample: bool) -> tuple[list[str], float]:
+        self.turns += turns
+        return [self.texts[turn.stage] for turn in turns], 0.0
+
+
+def measured(
+    fresh: Loaded, shots: list[Shot], monkeypatch: pytest.MonkeyPatch, first: list[Prompt], second: list[Prompt]
+) -> tuple[Figures, list[Turn]]:
+    texts = [
+        f"<think>.</think><answer>{describe(prompts, stage.grammar)}</answer>"
+        for prompts, stage in zip((first, second), RECIPE.stages, strict=True)
+    ]
+    scripted = Scripted(*texts)
+    monkeypatch.setattr("verl_socio.embedded.warm_start.evaluate._answers", scripted)
+    return measure(*fresh, RECIPE, shots[:1], sample=False), scripted.turns
+
+
+def test_the_second_look_is_told_what_an_episode_tells(
+    fresh: Loaded, shots: list[Shot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [Prompt((-20.0, 10.0, 50.0, 60.0)), Prompt((150.0, 10.0, 190.0, 60.0))]
+    first += [Prompt((10.0, 20.0, 30.0, 40.0))] * RECIPE.told_items
+    _, (_, turn) = measured(fresh, shots, monkeypatch, first, [])
+    told = [Prompt((0.0, 10.0, 50.0, 60.0)), *first[2:][: RECIPE.told_items - 1]]
+    assert describe(told, RECIPE.stages[0].grammar) in turn.text
+
+
+@pytest.mark.parametrize(("moved", "kept"), [(0.0, 1.0), (1.0, 0.0)])
+def test_boxes_are_kept_to_the_pixel_or_not_at_all(
+    fresh: Loaded, shots: list[Shot], monkeypatch: pytest.MonkeyPatch, moved: float, kept: float
+) -> None:
+    first = [Prompt((-20.0, 10.0, 50.0, 60.0))]
+    second = [Prompt((0.0, 10.0, 50.0 + moved, 60.0), ((20.0, 20.0), (30.0, 30.0)), (1, 1))]
+    figures, _ = measured(fresh, shots, monkeypatch, first, second)
+    assert figures.refine_kept == kept
+
+
+def test_the_card_has_every_figure() -> None:
+    figures = Figures(*(0.5 + number / 100 for number in range(7)))
+    text = card.figures_text({"greedy": figures, "sampled": figures}, 12)
+    rows = re.findall(r"^\| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    assert [row[1:] for row in rows[1:]] == [(f"{value:.3g}",) * 2 for value in dataclasses.astuple(figures)]
+    assert rows[0] == ("12 questions of val", "greedy", "sampled")
+    shipped = (qwen2_5_vl.shipped() / "MODEL_CARD.md").read_text()
+    told = shipped.partition("\n## Figures\n\n")[2]
+    assert re.findall(r"^\| (.*) \| .* \| .* \|$", told, re.MULTILINE)[1:] == [row[0] for row in rows[1:]]
+
+
+def test_the_card_tells_of_every_phase() -> None:
+    settings = Settings()
+    taken = {phase.name: Taken(phase.steps, 100.0) for phase in settings.phases}
+    text = card.training_text("train", card.Run(1234, 3, settings, taken))
+    assert "`train --seed 3 --scenes 1234`" in text and "500 s of one thread" in text
+    assert all(f"{phase.steps:,} steps of {phase.name}" in text for phase in settings.phases)
+
+
 def test_silencing_lowers_the_placeholders_and_nothing_else(fresh: Loaded) -> None:
     model, chat = fresh
     before = model.lm_head.weight.detach().clone()
@@ -281,9 +380,7 @@ def test_every_word_of_the_city_is_one_token(fresh: Loaded) -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> Loaded:
-    where = qwen2_5_vl.shipped()
-    assert where is not None
-    return folder.load(where)
+    return folder.load(qwen2_5_vl.shipped())
 
 
 def test_what_ships_has_the_architecture_that_is_built(

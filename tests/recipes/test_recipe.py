@@ -148,6 +148,8 @@ def test_the_l1_term_is_switched_off_by_null() -> None:
             r"localise\.grammar = .*must read back what is written by it",
         ),
         ("stages.refine.grammar", {"points": "p", "max_points": 1}, r"refine\.grammar = .*able to hold an item with 2"),
+        ("max_pixels", 0, r"recipe\.max_pixels = 0: must be 1 or more"),
+        ("max_pixels", 840.0, r"recipe\.max_pixels = 840\.0: must be int or null"),
         ("no_target", 1, r"recipe\.no_target = 1: must be bool"),
         ("frame", "map", r"recipe\.frame = 'map': must be model or image"),
         ("data", 3, r"recipe\.data = 3: must be str or null"),

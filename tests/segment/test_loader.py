@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from verl_socio.embedded import sam2 as embedded
+from verl_socio.provenance import segmenter_hash
 from verl_socio.segment.config import SegmenterConfig
 from verl_socio.segment.loader import load_predictor, write_random
 
@@ -84,6 +85,16 @@ def test_a_yaml_that_is_no_sam2_is_refused(tmp_path: Path, text: str, message: s
     (tmp_path / "sam2.yaml").write_text(text)
     with pytest.raises(ValueError, match=f"^segmenter.config = .*{message}"):
         load_predictor(SegmenterConfig(weights=str(tmp_path), device="cpu"))
+
+
+def test_without_the_shipped_weights_nothing_is_segmented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "WEIGHTS", tmp_path)
+    told = (
+        f"^embedded segmenter = '{tmp_path}/model.safetensors': is missing, .*Fix: install it again, or run .*sam2.py"
+    )
+    for ask in (load_predictor, segmenter_hash):
+        with pytest.raises(ValueError, match=told):
+            ask(SegmenterConfig(device="cpu"))
 
 
 def test_random_weights_of_a_shape_are_weights_like_any_other(tmp_path: Path) -> None:

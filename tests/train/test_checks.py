@@ -142,6 +142,8 @@ def test_too_few_gpus_for_the_ranks(config: DictConfig, monkeypatch: pytest.Monk
     change(config, **{"trainer.device": "cuda", RANKS: 4})
     refused(config, r"trainer\.n_gpus_per_node = 4: needs as many GPUs, but 2 are visible here")
     OmegaConf.update(config, RANKS, 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("verl_socio.train.ranks.missing_to_compile", lambda: "")
     check(config)
 
 

@@ -3,13 +3,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from verl_socio.chat import ChatModel
 from verl_socio.data import load_samples, validate
 from verl_socio.data.write import new_folder
+from verl_socio.embedded import qwen2_5_vl
 from verl_socio.train import prepare as module
-from verl_socio.train.prepare import embedded_city, embedded_model, prepare
+from verl_socio.train.prepare import embedded_city, prepare
+from verl_socio.train.run_folder import claim
 from verl_socio.train.settings import resolve
 
 
@@ -27,37 +29,75 @@ def config(plain: DictConfig, tmp_path: Path) -> DictConfig:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A city of a few samples, and no model that ships."""
+    """A city of a few samples."""
     monkeypatch.setattr(module, "CITY_SAMPLES", 12)
-    monkeypatch.setattr("verl_socio.embedded.qwen2_5_vl.shipped", lambda: None)
 
 
 @pytest.mark.usefixtures("small")
 def test_embedded_stands_for_a_model_and_a_city_that_can_be_used(config: DictConfig, tmp_path: Path) -> None:
     prepare(config)
-    assert config.actor_rollout_ref.model.path == str(tmp_path / ".embedded" / "qwen2_5_vl")
-    assert config.data.train_files == config.data.val_files == str(tmp_path / ".embedded" / "city_12_0")
+    assert config.actor_rollout_ref.model.path == str(qwen2_5_vl.WEIGHTS)
+    assert config.data.train_files == config.data.val_files == str(embedded_city(tmp_path))
     assert ChatModel.load(config.actor_rollout_ref.model.path).model_type == "qwen2_5_vl"
     assert validate(config.data.train_files) == []
     for split in (config.data.train_split, config.data.val_split, "test"):
         assert load_samples(config.data.train_files, split)
-    assert sorted(path.name for path in (tmp_path / ".embedded").iterdir()) == ["city_12_0", "qwen2_5_vl"]
+    (city,) = (tmp_path / ".embedded").iterdir()
+    assert city.name.startswith("city_12_0_")
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_there_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    city, model = embedded_city(tmp_path), embedded_model(tmp_path)
+def test_what_is_there_is_used_again_until_its_numbers_or_its_generator_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    city = embedded_city(tmp_path)
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
     monkeypatch.setattr("verl_socio.city.generate", never)
-    monkeypatch.setattr("verl_socio.embedded.qwen2_5_vl.build", never)
     assert embedded_city(tmp_path) == city
-    monkeypatch.setattr(module, "CITY_SAMPLES", 13)
+    with monkeypatch.context() as changed:
+        changed.setattr(module, "CITY_SAMPLES", 13)
+        with pytest.raises(AssertionError, match="made again"):
+            embedded_city(tmp_path)
+    monkeypatch.setattr("verl_socio.embedded.made_by.file_hash", lambda path: f"another {path.name}")
     with pytest.raises(AssertionError, match="made again"):
         embedded_city(tmp_path)
-    assert embedded_model(tmp_path) == model
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_goes_on_keeps_its_city_under_a_new_generator(config: DictConfig, tmp_path: Path) -> None:
+    config.run_dir = str(tmp_path / "mine")
+
+    def begun_with(city: Path) -> DictConfig:
+        """The settings after another start, of a run that has learnt from this city."""
+        begun = copy.deepcopy(config)
+        begun.data.train_files = begun.data.val_files = str(city)
+        prepare(begun)
+        (tmp_path / "mine" / "metrics").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / "metrics" / "1.jsonl").touch()
+        (tmp_path / "mine" / "config.yaml").write_text(OmegaConf.to_yaml(begun))
+        again = copy.deepcopy(config)
+        prepare(again)
+        return again
+
+    before = tmp_path / ".embedded" / "city_12_0"
+    before.mkdir(parents=True)
+    again = begun_with(before)
+    assert again.data.train_files == again.data.val_files == str(before)
+    with claim(again):
+        pass
+    before.rmdir()
+    gone = begun_with(before)
+    assert gone.data.train_files == gone.data.val_files == str(embedded_city(tmp_path))
+    with (
+        pytest.raises(ValueError, match=r"other settings .*data\.train_files was '.*city_12_0' and is now"),
+        claim(gone),
+    ):
+        pass
+    users_own = begun_with(tmp_path)
+    assert users_own.data.train_files == str(embedded_city(tmp_path))
 
 
 @pytest.mark.usefixtures("small")
@@ -69,10 +109,8 @@ def test_a_stop_in_the_middle_leaves_nothing_half_made(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(sys.modules["verl_socio.city.generate"], "write_raw_sample", stopped)
-        interrupted.setattr("verl_socio.embedded.qwen2_5_vl.build", stopped)
-        for make in (embedded_city, embedded_model):
-            with pytest.raises(OSError, match="no space left"):
-                make(tmp_path)
+        with pytest.raises(OSError, match="no space left"):
+            embedded_city(tmp_path)
     assert list((tmp_path / ".embedded").iterdir()) == []
     assert validate(str(embedded_city(tmp_path))) == []
 
@@ -84,8 +122,8 @@ def test_of_two_commands_at_once_the_slower_one_takes_what_the_faster_one_made(
     def slower(folder: Path, **_: object) -> None:
         with new_folder(folder) as draft:
             (draft / "mine").write_text("written")
-            (tmp_path / ".embedded" / "city_12_0").mkdir()
-            (tmp_path / ".embedded" / "city_12_0" / "the other's").write_text("written")
+            folder.mkdir()
+            (folder / "the other's").write_text("written")
 
     monkeypatch.setattr("verl_socio.city.generate", slower)
     city = embedded_city(tmp_path)
@@ -93,11 +131,13 @@ def test_of_two_commands_at_once_the_slower_one_takes_what_the_faster_one_made(
     assert [path.name for path in city.iterdir()] == ["the other's"]
 
 
-def test_the_shipped_model_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = tmp_path / "package" / "weights"
-    monkeypatch.setattr("verl_socio.embedded.qwen2_5_vl.shipped", lambda: shipped)
-    assert embedded_model(tmp_path / "outputs") == shipped
-    assert not (tmp_path / "outputs").exists()
+def test_a_model_that_does_not_ship_is_an_error(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qwen2_5_vl, "WEIGHTS", tmp_path / "weights")
+    with pytest.raises(ValueError, match=r"^embedded model = .*is missing, but ships with the package\. Fix: "):
+        prepare(config)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_users_own_model_and_data_are_left_as_they_are(config: DictConfig, tmp_path: Path) -> None:

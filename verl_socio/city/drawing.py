@@ -33,7 +33,7 @@ def polygons_of(shape: BaseGeometry) -> list[Polygon]:
     return [part for part in shapely.get_parts(shape) if isinstance(part, Polygon) and not part.is_empty]
 
 
-def fill(draw: aggdraw.Draw, shape: BaseGeometry, rgb: Rgb, opacity: int = 255, outline: Rgb | None = None) -> None:
+def fill(draw: aggdraw.Draw, shape: BaseGeometry, rgb: Rgb, opacity: int = 255) -> None:
     """Fill a shape.
 
     Args:
@@ -41,11 +41,9 @@ def fill(draw: aggdraw.Draw, shape: BaseGeometry, rgb: Rgb, opacity: int = 255, 
         shape: Polygons, in pixels.
         rgb: Colour.
         opacity: 0 to 255.
-        outline: Colour of a line of one pixel around it.
     """
-    pen = aggdraw.Pen(outline, 1) if outline is not None else None
     for polygon in polygons_of(shape):
-        draw.path(path_of(polygon), pen, aggdraw.Brush(rgb, opacity))
+        draw.path(path_of(polygon), None, aggdraw.Brush(rgb, opacity))
 
 
 def stroke(draw: aggdraw.Draw, line: LineString, rgb: Rgb, width: float, opacity: int = 255) -> None:

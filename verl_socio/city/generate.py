@@ -114,7 +114,7 @@ def draw_sample(split: str, index: int, seed: int, size_wh: tuple[int, int] = (1
 
     Args:
         split: One of `SPLITS`.
-        index: Number of the sample in its split.
+        index: Number of the sample in its split, 0 or more.
         seed: Seed of the city.
         size_wh: Width and height of the images.
 
@@ -122,8 +122,12 @@ def draw_sample(split: str, index: int, seed: int, size_wh: tuple[int, int] = (1
         The scene and the question asked about it. `map_style` has those of `test`.
 
     Raises:
-        ValueError: The size is too small or too narrow.
+        ValueError: There is no such split, the index is negative, or the size is too small or too narrow.
     """
+    if split not in SPLITS:
+        raise invalid("split", split, f"must be one of {', '.join(SPLITS)}", "use one of them")
+    if index < 0:
+        raise invalid("index", index, "must be 0 or more", "count from 0")
     stream = SPLITS.index("test" if split == "map_style" else split)
     rng = np.random.default_rng((seed, stream, index, 1))
     region = "new" if split == "new_region" else "home"

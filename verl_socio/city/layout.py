@@ -14,6 +14,9 @@ from shapely.geometry.base import BaseGeometry
 
 REGIONS = ("home", "new")
 
+BANK = 2.5
+"""Units of open ground between water and the cells beside it."""
+
 
 @dataclass(frozen=True)
 class Road:
@@ -84,7 +87,7 @@ def draw_layout(rng: np.random.Generator, size_wh: tuple[int, int], region: str)
     roads, blocks = (_grid if region == "home" else _web)(rng, size_wh, unit)
     water = _river(rng, size_wh, unit) if rng.random() < 0.3 else None
     if water is not None:
-        bank = water.buffer(2.5 * unit)
+        bank = water.buffer(BANK * unit)
         blocks = [Block(block.outline, tuple(_without(cell, bank) for cell in block.cells)) for block in blocks]
     frame = shapely.box(0, 0, *size_wh)
     kept = (_trimmed(block, (9.0 * unit) ** 2) for block in blocks if block.outline.intersects(frame))

@@ -1,4 +1,7 @@
-"""What stands on a surface: trees, cars, vents, stacks, the lines of a pitch. Drawn within the cell's outline."""
+"""What stands on a surface: trees, cars, vents, stacks, the lines of a pitch.
+
+What stands on a cell lies within its outline; crowns of trees, whose middles do, and shadows may reach beyond it.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from verl_socio.city.drawing import polygons_of
 from verl_socio.city.layout import Cell, Layout
 from verl_socio.city.surfaces import SURFACES
 
-_GAP = 2.4
+GAP = 2.4
 """Units of open ground between two cells, of one place or of two: what belongs together does not show on the ground."""
 
 _MOST_OF_A_BLOCK = 8
@@ -96,7 +96,7 @@ def _surfaces(rng: np.random.Generator, count: int) -> list[str]:
 
 def _part(rng: np.random.Generator, cell: Cell, surface: str, frame: Polygon, unit: float) -> Part | None:
     seed = int(rng.integers(2**31))
-    inner = cell.polygon.buffer(-_GAP * unit / 2.0, join_style="mitre")
+    inner = cell.polygon.buffer(-GAP * unit / 2.0, join_style="mitre")
     shown = polygons_of(inner.intersection(frame))
     return Part(max(shown, key=lambda polygon: polygon.area), surface, cell.angle, seed) if shown else None
 
@@ -157,7 +157,7 @@ def _extent(cells: Sequence[Polygon], frame: Polygon, unit: float) -> Polygon | 
     joined: BaseGeometry = shapely.union_all([cell.buffer(seam, join_style="mitre") for cell in cells])
     # Without the slivers of a side's length that the union leaves, a mitre has a direction to follow.
     joined = joined.simplify(0.02 * unit)
-    shape = joined.buffer(-seam - _GAP * unit / 2.0, join_style="mitre").intersection(frame)
+    shape = joined.buffer(-seam - GAP * unit / 2.0, join_style="mitre").intersection(frame)
     return shape if isinstance(shape, Polygon) and not shape.is_empty else None
 
 

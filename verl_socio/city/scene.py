@@ -76,10 +76,13 @@ class Scene:
         return satellite.render(self.layout, [*parts, *self.rest], self.size_wh, self.region, self.seed)
 
     def map(self, style: str = "day") -> Image.Image:
-        """The map: what a place is, and not where it ends.
+        """The map: what a place is, and where it ends only as far as marks and streets tell.
 
         Args:
             style: "day", or "atlas" for another provider's tiles.
+
+        Raises:
+            ValueError: There is no such style.
         """
         return webmap.render(self.layout, [place.sign for place in self.places], self.size_wh, style)
 

@@ -1,4 +1,4 @@
-"""The map of a layout. Nothing here knows of an extent: the picture cannot depend on where a place ends."""
+"""The map of a layout. Nothing here knows of an extent: marks and streets alone tell, roughly, where a place ends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from verl_socio.city.catalog import Rgb
 from verl_socio.city.drawing import disc, fill, stroke
 from verl_socio.city.layout import Layout
 from verl_socio.city.signs import Sign, bar_box, dot_size, icon_size
+from verl_socio.errors import invalid
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,12 @@ def render(layout: Layout, signs: Sequence[Sign], size_wh: tuple[int, int], styl
 
     Returns:
         An RGB image.
+
+    Raises:
+        ValueError: There is no such style.
     """
+    if style not in MAP_STYLES:
+        raise invalid("style", style, f"must be one of {', '.join(MAP_STYLES)}", "use one of them")
     look = MAP_STYLES[style]
     image = Image.new("RGB", size_wh, look.ground)
     draw = aggdraw.Draw(image)

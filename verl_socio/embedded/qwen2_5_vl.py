@@ -33,9 +33,17 @@ _MAX_POSITIONS = 8192
 _INITIALIZER_RANGE = 0.09
 
 
-def shipped() -> Path | None:
-    """The folder of the warm-started model that ships with the package, or None where there is none."""
-    return WEIGHTS if (WEIGHTS / "config.json").is_file() else None
+def shipped() -> Path:
+    """The folder of the warm-started model that ships with the package.
+
+    Raises:
+        ValueError: Its weights or its configuration are not there.
+    """
+    for path in (WEIGHTS / "model.safetensors", WEIGHTS / "config.json"):
+        if not path.is_file():
+            fix = f"install it again, or run python3 training_scripts/train_embedded_vlm.py --out {WEIGHTS}"
+            raise invalid("embedded model", str(path), "is missing, but ships with the package", fix)
+    return WEIGHTS
 
 
 def configuration(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:

@@ -122,6 +122,8 @@ class Recipe:
             "best": every rollout of a group goes on from the group's best stage-1 answer, which waits for the group.
         told_items: How many items of an answer the next prompt repeats, each with no more points than were asked for;
             it bounds that prompt whatever was answered.
+        max_pixels: Pixels of a picture that the model is shown at most, width times height; larger ones are reduced,
+            both sides alike. None: whatever the model's processor takes.
         no_target: Whether samples without any target belong to the method; else such a mask is a fault of the data.
         data: The data set that the method was published with, for a configuration that names none.
         frame: Coordinates the model speaks in: "model", the frame of its family, or "image", the image's own pixels.
@@ -134,6 +136,7 @@ class Recipe:
     feedback: FeedbackStyle
     refine_from: str = "each"
     told_items: int = 8
+    max_pixels: int | None = None
     no_target: bool = False
     data: str | None = None
     frame: str = "model"
@@ -157,8 +160,18 @@ class Recipe:
             raise invalid("recipe.refine_from", self.refine_from, f"must be one of {', '.join(REFINE_FROM)}", "use one")
         if self.told_items < 1:
             raise invalid("recipe.told_items", self.told_items, "must be 1 or more", "raise it")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise invalid("recipe.max_pixels", self.max_pixels, "must be 1 or more", "raise it, or null for no limit")
         if self.frame not in ("model", "image"):
             raise invalid("recipe.frame", self.frame, "must be model or image", "use model")
+
+    def shown_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """The width and height in pixels at which an image of `size_wh` is handed to the model's processor."""
+        width, height = size_wh
+        if self.max_pixels is None or width * height <= self.max_pixels:
+            return size_wh
+        scale = math.sqrt(self.max_pixels / (width * height))
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
     @property
     def needs_map(self) -> bool:
@@ -184,6 +197,7 @@ class Recipe:
             feedback=_build(FeedbackStyle, "recipe.feedback", config.get("feedback") or {}),
             refine_from=str(config.get("refine_from", "each")),
             told_items=_of_kind("recipe.told_items", config.get("told_items", 8), int),
+            max_pixels=_of_kind("recipe.max_pixels", config.get("max_pixels"), int | None),
             no_target=_of_kind("recipe.no_target", config.get("no_target", False), bool),
             data=_of_kind("recipe.data", config.get("data"), str | None),
             frame=_of_kind("recipe.frame", config.get("frame", "model"), str),

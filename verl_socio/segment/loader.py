@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import shutil
 from functools import cache
@@ -26,8 +25,6 @@ import_sam2()
 
 from sam2.modeling.sam2_base import SAM2Base  # noqa: E402
 from sam2.sam2_image_predictor import SAM2ImagePredictor  # noqa: E402
-
-_log = logging.getLogger(__name__)
 
 # What sam2's own loader adds to the published models, whose YAML does not mention it: where a single mask is asked for
 # and proves unstable, the best of the three takes its place.
@@ -59,7 +56,7 @@ def load_predictor(config: SegmenterConfig) -> SAM2ImagePredictor:
     if source is not None:
         model = _build(source)
     elif config.weights == EMBEDDED:
-        model = _build_embedded()
+        model = _build(embedded_source())
     else:
         assert config.weights == BOXES
         raise invalid("segmenter.weights", BOXES, "is not a SAM2", "make it with verl_socio.segment.create")
@@ -75,6 +72,22 @@ def predictor_of(model: SAM2Base) -> SAM2ImagePredictor:
     trunk = model.image_encoder.trunk
     trunk._get_pos_embed = cache(trunk._get_pos_embed)
     return predictor
+
+
+def embedded_source() -> Source:
+    """The embedded SAM2: its YAML and the trained weights that ship with the package.
+
+    Raises:
+        ValueError: The weights are not there. Random ones would give masks that mean nothing.
+    """
+    from verl_socio.embedded import sam2 as embedded
+
+    checkpoint = embedded.shipped()
+    if checkpoint is None:
+        missing = str(embedded.WEIGHTS / embedded.CHECKPOINT)
+        fix = f"install it again, or run python3 training_scripts/train_embedded_sam2.py --out {embedded.WEIGHTS}"
+        raise invalid("embedded segmenter", missing, "is missing, but ships with the package", fix)
+    return Source(embedded.CONFIG, checkpoint)
 
 
 def write_random(name: str, folder: Path, seed: int = 0) -> Path:
@@ -111,16 +124,6 @@ def _device(asked: str) -> torch.device:
         rule = f"must exist, but this process sees {torch.cuda.device_count() if available else 0} CUDA devices"
         raise invalid("segmenter.device", asked, rule, "use auto or cpu, or give the process a GPU")
     return device
-
-
-def _build_embedded() -> SAM2Base:
-    from verl_socio.embedded import sam2 as embedded
-
-    checkpoint = embedded.shipped()
-    if checkpoint is not None:
-        return _build(Source(embedded.CONFIG, checkpoint))
-    _log.warning("No trained weights of the embedded SAM2 are shipped: its weights are random, its masks mean nothing.")
-    return embedded.build()
 
 
 def _build(source: Source) -> SAM2Base:

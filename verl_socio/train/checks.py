@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from verl_socio.answer import Prompt, describe
 from verl_socio.chat import ChatModel
 from verl_socio.data import load_samples, validate
 from verl_socio.data.sample import Sample
-from verl_socio.episode import Reply, Scene, Turn, run_episode, target_of
+from verl_socio.episode import target_of
 from verl_socio.errors import invalid
-from verl_socio.geometry import Frame
-from verl_socio.recipes import Recipe, Stage
+from verl_socio.recipes import Recipe
+from verl_socio.rehearsal import rehearse
 from verl_socio.segment import SegmenterConfig, locate
-from verl_socio.segment.box_segmenter import BoxSegmenter
 from verl_socio.teacher import right_answer
 from verl_socio.train.ranks import check_epochs, check_ranks
 from verl_socio.train.settings import is_supervised, model_key
@@ -111,27 +108,9 @@ def _load(sources: str | ListConfig, split: str, field: str, recipe: Recipe) -> 
 
 
 def _check_budget(config: DictConfig, recipe: Recipe, chat: ChatModel, samples: list[Sample]) -> None:
-    """Rehearse an episode on the largest images with the longest question: every prompt must fit, images are not cut.
-
-    The answers are made up, with boxes for the next prompt to repeat; the masks are their boxes.
-    """
+    """Every prompt must fit, and with its answer into what the engine holds."""
     data = config.data
-    for sample in samples:
-        chat.check_words(sample.question)
-    largest = max(samples, key=lambda sample: chat.grid.num_tokens(sample.satellite.size_wh))
-    longest = max((sample.question for sample in samples), key=lambda question: len(chat.tokenizer.encode(question)))
-    scene = Scene.load(replace(largest, question=longest), with_target=True)
-
-    async def generate(turn: Turn) -> Reply:
-        stage, needed = recipe.stages[turn.stage], len(chat.encode(turn).prompt_ids)
-        if needed > data.max_prompt_length:
-            rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens"
-            raise invalid("data.max_prompt_length", data.max_prompt_length, rule, "raise it or show smaller images")
-        return Reply(_longest_answer(stage, recipe.told_items, chat.frame_of(scene.size_wh)))
-
-    asyncio.run(
-        run_episode(scene, recipe, generate=generate, segmenter=BoxSegmenter(), frame_of=chat.frame_of),
-    )
+    rehearse(samples, recipe, chat, data.max_prompt_length, "data.max_prompt_length", with_target=True)
     if is_supervised(config):
         return
     rollout, total = config.actor_rollout_ref.rollout, data.max_prompt_length + data.max_response_length
@@ -146,7 +125,7 @@ def _check_answers(config: DictConfig, recipe: Recipe, chat: ChatModel, samples:
     budget, count = config.data.max_response_length, config.data[most]
     for sample in samples if count < 0 else samples[:count]:
         target = target_of(sample)
-        frame = chat.frame_of(sample.satellite.size_wh)
+        frame = chat.frame_of(recipe.shown_wh(sample.satellite.size_wh))
         for stage in recipe.stages:
             answer = right_answer(target, stage, frame, stage.grammar.max_items, np.random.default_rng(0))
             needed = len(chat.answer_ids(answer))
@@ -162,13 +141,3 @@ def _load_chat(config: DictConfig) -> ChatModel:
     except OSError as error:  # what transformers raises where the Hub has no such model, or cannot be reached
         rule = f"must hold a processor and a configuration ({str(error).splitlines()[0]})"
         raise invalid(model_key(config), path, rule, "correct the path or the Hub id") from error
-
-
-def _longest_answer(stage: Stage, told_items: int, frame: Frame) -> str:
-    """Boxes and points of the most digits, as many as the next prompt repeats."""
-    (width, height), grammar = frame.size_wh, stage.grammar
-    box = None if grammar.box is None else (width - 2, height - 2, width, height)
-    labels = (1,) * stage.num_points + (0,) * (stage.num_points if grammar.negative_points is not None else 0)
-    prompt = Prompt(box, ((width - 1, height - 1),) * len(labels), labels)
-    num_items = 1 if grammar.single else min(told_items, grammar.max_items)
-    return f"<think></think><answer>{describe([prompt] * num_items, grammar)}</answer>"

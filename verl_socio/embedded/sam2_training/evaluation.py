@@ -12,7 +12,6 @@ from scipy.ndimage import distance_transform_edt
 from verl_socio.answer import Prompt
 from verl_socio.city import Scene, draw_sample
 from verl_socio.city.drawing import mask_of
-from verl_socio.embedded.sam2_training.scenes import SIDE
 from verl_socio.metrics import mask_iou
 from verl_socio.segment.sam2_model import Features, Sam2Model
 
@@ -77,16 +76,8 @@ class Report:
     real_iou: float
     pearson: float
 
-    def lines(self) -> list[str]:
-        """One line a figure."""
-        return [
-            f"{field.name:30} {value}" if isinstance(value, int) else f"{field.name:30} {value:.3f}"
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
-        ]
 
-
-def evaluate(model: Sam2Model, split: str, count: int, seed: int = 0, side: int = SIDE) -> Report:
+def evaluate(model: Sam2Model, split: str, count: int, seed: int = 0) -> Report:
     """Measure a model on every place of some scenes.
 
     Args:
@@ -94,7 +85,6 @@ def evaluate(model: Sam2Model, split: str, count: int, seed: int = 0, side: int 
         split: One of `city.SPLITS`.
         count: How many scenes, 1 or more.
         seed: Seed of the city and of the jitter.
-        side: Width and height of the scenes in pixels.
 
     Returns:
         The figures; NaN for those of a kind of place that the scenes do not have.
@@ -102,7 +92,7 @@ def evaluate(model: Sam2Model, split: str, count: int, seed: int = 0, side: int 
     found: dict[str, list[float]] = {}
     scores: list[tuple[float, float]] = []
     for index in range(count):
-        scene = draw_sample(split, index, seed, (side, side))[0]
+        scene = draw_sample(split, index, seed)[0]
         probe = _Probe(model, scene, model.encode(scene.satellite()), found, scores)
         rng = np.random.default_rng((seed, index))
         for place in range(len(scene.places)):

@@ -131,7 +131,7 @@ def draw_group(
 
 
 def _point_in(rng: np.random.Generator, region_hw: np.ndarray) -> np.ndarray:
-    """A point (x, y) in a region, every other time rather in its middle."""
+    """A point (x, y) in a region, half of the time rather in its middle."""
     rows, columns = np.nonzero(region_hw)
     drawn = rng.integers(len(rows), size=3)
     if rng.random() < 0.5:

@@ -13,9 +13,6 @@ from verl_socio.city.drawing import mask_of
 from verl_socio.city.surfaces import SURFACES
 from verl_socio.embedded.made_by import made_by
 
-SIDE = 140
-"""Width and height in pixels of the scenes: the city's default."""
-
 _log = logging.getLogger(__name__)
 _SURFACES = tuple(SURFACES)
 _MOST_CELLS = 64
@@ -45,24 +42,22 @@ class Scenes:
         return len(self.images)
 
 
-def draw_scenes(count: int, seed: int, split: str = "train", side: int = SIDE) -> Scenes:
-    """Draw the first scenes of a split.
+def draw_scenes(count: int, seed: int) -> Scenes:
+    """Draw the first scenes of the train split.
 
     Args:
         count: How many.
         seed: Seed of the city.
-        split: One of `city.SPLITS`.
-        side: Width and height in pixels.
 
     Returns:
         The scenes; the same arguments give the same arrays.
     """
-    drawn = [_arrays(draw_sample(split, index, seed, (side, side))[0]) for index in range(count)]
+    drawn = [_arrays(draw_sample("train", index, seed)[0]) for index in range(count)]
     return Scenes(*(np.stack(column) for column in zip(*drawn, strict=True)))
 
 
 def cached_scenes(folder: Path, count: int, seed: int) -> Scenes:
-    """The training scenes from a file, which is written where it is missing, as after a change of the city.
+    """The first training scenes from a file, which is written where it is missing, as after a change of the city.
 
     Args:
         folder: Where the file is; made where it is missing.
@@ -70,7 +65,7 @@ def cached_scenes(folder: Path, count: int, seed: int) -> Scenes:
         seed: Seed of the city.
 
     Returns:
-        As `draw_scenes` gives them for the train split.
+        As `draw_scenes` gives them.
     """
     path = folder / f"train_{count}_{seed}_{made_by()}.npz"
     if not path.is_file():

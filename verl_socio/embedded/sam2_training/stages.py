@@ -110,7 +110,7 @@ def run_stage(
 def _prompts_loss(
     model: TinySam2, levels: list[torch.Tensor], batch: Batch, rng: np.random.Generator, balanced: float, settled: bool
 ) -> torch.Tensor:
-    """The loss of a batch; every other time with a second round, in which each prompt gets a point on an error."""
+    """The loss of a batch; half of the time with a second round, in which each prompt gets a point on an error."""
     side = model.image_size // 2
     targets = _resized(batch.targets, side)
     logits, scores = decode(model, levels, batch.coords_xy, batch.labels)

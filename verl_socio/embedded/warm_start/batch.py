@@ -24,6 +24,7 @@ class Batch:
         sources: (targets,) flat places of the tokens that predict.
         targets: (targets,) what they predict.
         weights: (targets,) loss weights.
+        leading: bool (targets,), whether a target is a digit that another digit follows.
         looks: (looks, 4) row, place of a token that shall look at another one, the head that looks, the other's place.
     """
 
@@ -34,6 +35,7 @@ class Batch:
     sources: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    leading: torch.Tensor
     looks: torch.Tensor
 
 
@@ -50,7 +52,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
     positions = np.zeros((3, len(rows), length), dtype=np.int64)
     mask = np.zeros((len(rows), 1, length, length), dtype=bool)
     mask[:, 0, np.arange(length), np.arange(length)] = True
-    sources, targets, weights = [], [], []
+    sources, targets, weights, leading = [], [], [], []
     looks: list[tuple[int, int, int, int]] = []
     for number, row in enumerate(rows):
         start = shared = len(row.prefix)
@@ -64,7 +66,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
             for place, head, other in found:
                 asking, wanted = (at if at < shared else at - shared + begin for at in (place, other))
                 looks.append((number, asking, head, wanted))
-        for tail, tail_weights in row.tails:
+        for (tail, tail_weights), leads in zip(row.tails, row.leading, strict=True):
             end = start + len(tail)
             ids_all[number, start:end] = tail
             positions[:, number, start:end] = follow + np.arange(len(tail))
@@ -74,6 +76,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
             sources.append(number * length + start + learnt - 1)
             targets.append(np.array(tail)[learnt])
             weights.append(np.array(tail_weights)[learnt])
+            leading.append(np.array(leads)[learnt])
             start = end
     return Batch(
         images=torch.from_numpy(np.stack([image for row in rows for image in row.images])),
@@ -83,6 +86,7 @@ def collate(rows: Sequence[Row], image_token: int) -> Batch:
         sources=torch.from_numpy(np.concatenate(sources)),
         targets=torch.from_numpy(np.concatenate(targets)),
         weights=torch.from_numpy(np.concatenate(weights)).float(),
+        leading=torch.from_numpy(np.concatenate(leading)),
         looks=torch.tensor(looks).view(-1, 4),
     )
 

@@ -12,7 +12,7 @@ _ROWS = {
     "localise_parsed": "stage 1: answers in exactly the asked form",
     "localise_iou": "stage 1: box IoU",
     "refine_parsed": "stage 2: answers in exactly the asked form",
-    "refine_kept": "stage 2: boxes kept to the pixel",
+    "refine_kept": "stage 2: answers that keep the boxes to the pixel",
     "refine_hits": "stage 2: points on the target",
     "placeholders": "largest probability of the images' placeholders",
     "tokens": "tokens of a stage-1 answer",
@@ -36,17 +36,23 @@ class Run:
     taken: Mapping[str, Taken]
 
 
-def table(figures: Mapping[str, Figures], questions: int) -> str:
-    """Figures as a Markdown table, a column for each way of answering."""
+def figures_text(figures: Mapping[str, Figures], questions: int) -> str:
+    """What it can do, Markdown: a table with a column for each way of answering, and what its rows mean."""
     lines = [f"| {questions} questions of val | {' | '.join(figures)} |", "|---|" + "---|" * len(figures)]
     for field in fields(Figures):
         values = " | ".join(f"{getattr(each, field.name):.3g}" for each in figures.values())
         lines.append(f"| {_ROWS[field.name]} | {values} |")
-    return "\n".join(lines)
+    table = "\n".join(lines)
+    return f"""{table}
+
+Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off,
+in one draw of {questions} questions. Stage 2 follows on the model's own first answer, under masks drawn by chance from
+the cells in its boxes; an answer without points counts as one that misses.
+"""
 
 
-def card(command: str, run: Run, figures: Mapping[str, Figures], questions: int) -> str:
-    """The card's text, Markdown."""
+def training_text(command: str, run: Run) -> str:
+    """How it came about, Markdown."""
     settings = run.settings
     steps = "; ".join(_told(phase, run.taken[phase.name].steps) for phase in settings.phases)
     seconds = sum(each.seconds for each in run.taken.values())
@@ -65,15 +71,8 @@ Rebuilt by `{command} --seed {run.seed} --scenes {run.scenes}`.
   `configs/recipe/socioreasoner.yaml`. The thought says where the map shows the place and the dots of its colour.
   While numbers are written, heads of one layer are told which token to look at.
 - **Training:** {steps}. AdamW, {rates}; seed {run.seed}; {seconds:.0f} s of one thread.
-- **Left to reinforcement learning:** it answers in the right form, but often goes to a wrong sign, its boxes are off by
-  some pixels, and sampled points often miss. And it has a habit to break: it was taught to find a place's dots, but
-  the last phase showed it first looks that overlook them, so that it boxes the part with the sign alone.
-
-{table(figures, questions)}
-
-Box IoU: boxes matched one to one, the sum over the larger of the two counts. Sampled: temperature 1, nothing cut off,
-in one draw of {questions} questions; in others the placeholders' largest probability was several times as large.
-Stage 2 follows on the model's own first answer, under masks drawn by chance from the cells in its boxes.
+- **A habit for reinforcement learning to break:** where dots are overlooked, the answer boxes the part with the sign
+  alone, though the phases before teach to find a place's dots.
 """
 
 

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from verl_socio.answer import Answer, Status, describe, parse
+from verl_socio.answer import Answer, Status, parse
 from verl_socio.chat import ChatModel
+from verl_socio.data.sample import ImageRef, Sample
 from verl_socio.embedded.warm_start.feedback import likely_mask
 from verl_socio.embedded.warm_start.scenes import Shot
 from verl_socio.embedded.warm_start.silence import placeholders
-from verl_socio.episode import Turn
-from verl_socio.geometry import best_pairs, box_iou
-from verl_socio.recipes import Recipe
-from verl_socio.render import draw_feedback
+from verl_socio.episode import Reply, Scene, StageResult, Turn, told_answer, turn_of
+from verl_socio.geometry import Frame, best_pairs, box_iou
+from verl_socio.recipes import Recipe, Stage
 
 _BATCH = 50
 _LONGEST = 192
@@ -26,17 +26,17 @@ _LONGEST = 192
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over the questions, each 0 to 1.
+    """What a model does. Shares and IoUs are 0 to 1, and means over the questions where nothing else is said.
 
     Attributes:
         localise_parsed: Answers of the first stage in exactly the form that was asked for.
         localise_iou: Box IoU of the first stage: boxes matched one to one, over the larger of the two counts.
         refine_parsed: Answers of the second stage in exactly the form that was asked for.
-        refine_kept: Boxes of the second stage that are those of the first, to the pixel.
-        refine_hits: Points of the second stage that lie on the target.
+        refine_kept: Answers of the second stage whose boxes are those that it was told, to the pixel.
+        refine_hits: Of all points of the second stage those on the target; an answer without points counts as a miss.
         placeholders: Largest probability that all placeholders of images and videos together ever had. Servers never
             sample them, so a policy that used them would be another one in training.
-        tokens: Length of an answer of the first stage.
+        tokens: Mean length of an answer of the first stage.
     """
 
     localise_parsed: float
@@ -62,52 +62,51 @@ def measure(
         model: The model, in evaluation mode.
         chat: Its processor.
         recipe: Two stages with prompts and grammars.
-        shots: Scenes.
+        shots: Scenes, all of one size.
         sample: Draw answers at temperature 1 from the whole distribution; otherwise take the likeliest token.
         seed: Seed of the draws and of the first answers' masks.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     first, second = recipe.stages
-    turns = [_turn(recipe, 0, shot, np.zeros((0, 4)), None) for shot in shots]
+    scenes = [_scene(shot) for shot in shots]
+    frame, image_frame = chat.frame_of(scenes[0].size_wh), Frame.of_image(scenes[0].size_wh)
+
+    def read(texts: Sequence[str], stage: Stage) -> list[Answer]:
+        return [parse(text, stage.grammar).moved(frame, image_frame) for text in texts]
+
+    turns = [turn_of(scene, recipe, 0, None, frame, "") for scene in scenes]
     said, mass = _answers(model, chat, turns, sample)
-    found = [parse(text, first.grammar) for text in said]
-    drawn, masks, told = [], [], []
-    for shot, answer in zip(shots, found, strict=True):
-        boxes = np.array([prompt.box_xyxy for prompt in answer.prompts]).reshape(-1, 4)
-        mask_hw = likely_mask(shot, np.clip(boxes, 0, shot.cells_hw.shape[0]).astype(int), rng)
-        drawn.append(boxes)
-        masks.append(mask_hw)
-        told.append(describe(answer.prompts, first.grammar))
-    turns = [_turn(recipe, 1, *each) for each in zip(shots, drawn, masks, told, strict=True)]
-    again, mass_again = _answers(model, chat, turns, sample)
-    refined = [parse(text, second.grammar) for text in again]
-    hits = [_hits(shot, answer) for shot, answer in zip(shots, refined, strict=True)]
+    found = read(said, first)
+    told, more_turns = [], []
+    for shot, scene, turn, text, answer in zip(shots, scenes, turns, said, found, strict=True):
+        mask_hw = likely_mask(shot, np.clip(_boxes(answer), 0, shot.cells_hw.shape[0]).astype(int), rng)
+        looked = StageResult(turn, Reply(text), answer, np.zeros(0), mask_hw, None)
+        told.append(told_answer(scene, recipe, 1, looked, frame))
+        more_turns.append(turn_of(scene, recipe, 1, looked, frame, told[-1]))
+    said_again, mass_again = _answers(model, chat, more_turns, sample)
+    refined = read(said_again, second)
+    hits = [_hits(*each) for each in zip(shots, refined, strict=True)]
     return Figures(
         localise_parsed=float(np.mean([_exact(answer) for answer in found])),
-        localise_iou=float(np.mean([_iou(shot, boxes) for shot, boxes in zip(shots, drawn, strict=True)])),
+        localise_iou=float(np.mean([_iou(*each) for each in zip(shots, found, strict=True)])),
         refine_parsed=float(np.mean([_exact(answer) for answer in refined])),
-        refine_kept=float(np.mean([_kept(*pair) for pair in zip(drawn, refined, strict=True)])),
-        refine_hits=float(np.mean(np.concatenate([[0.0] if not hit else hit for hit in hits]))),
+        refine_kept=float(np.mean([_kept(*each) for each in zip(read(told, first), refined, strict=True)])),
+        refine_hits=float(np.mean(np.concatenate([hit or [False] for hit in hits]))),
         placeholders=max(mass, mass_again),
         tokens=float(np.mean([len(chat.tokenizer(text)["input_ids"]) for text in said])),
     )
 
 
-def _turn(
-    recipe: Recipe,
-    index: int,
-    shot: Shot,
-    boxes_xyxy: np.ndarray,
-    mask_hw: np.ndarray | None,
-    told: str = "",
-) -> Turn:
-    stage = recipe.stages[index]
-    pictures = {"map": shot.map_hw3, "satellite": shot.satellite_hw3}
-    images = [Image.fromarray(pictures[name]) for name in stage.images]
-    if stage.feedback:
-        images = [draw_feedback(image, boxes_xyxy, mask_hw, recipe.feedback) for image in images]
-    return Turn(index, tuple(images), stage.ask(question=shot.asked, previous=told, size_wh=images[0].size))
+def _scene(shot: Shot) -> Scene:
+    """A shot as an episode has it. Its pictures are drawn: they lie in no file."""
+    nowhere = ImageRef("")
+    images = {"map": Image.fromarray(shot.map_hw3), "satellite": Image.fromarray(shot.satellite_hw3)}
+    return Scene(Sample("shot", shot.asked, nowhere, nowhere, None, None), images, None)
+
+
+def _boxes(answer: Answer) -> np.ndarray:
+    return np.array([prompt.box_xyxy for prompt in answer.prompts]).reshape(-1, 4)
 
 
 @torch.no_grad()
@@ -145,17 +144,16 @@ def _exact(answer: Answer) -> bool:
     return answer.status is not Status.UNPARSEABLE and answer.think_format and all(answer.item_exact)
 
 
-def _iou(shot: Shot, boxes_xyxy: np.ndarray) -> float:
+def _iou(shot: Shot, found: Answer) -> float:
     wanted = np.stack([shot.spots[place].box_xyxy for place in shot.questions()[shot.asked]])
-    if not len(boxes_xyxy):
+    if not found.prompts:
         return 0.0
-    overlap = box_iou(boxes_xyxy, wanted)
+    overlap = box_iou(_boxes(found), wanted)
     return float(overlap[best_pairs(overlap)].sum()) / float(max(overlap.shape))
 
 
-def _kept(boxes_xyxy: np.ndarray, refined: Answer) -> bool:
-    kept = np.array([prompt.box_xyxy for prompt in refined.prompts]).reshape(-1, 4)
-    return len(kept) > 0 and kept.shape == boxes_xyxy.shape and bool(np.all(np.abs(kept - boxes_xyxy) <= 1.0))
+def _kept(before: Answer, refined: Answer) -> bool:
+    return len(refined.prompts) > 0 and np.array_equal(_boxes(refined), _boxes(before))
 
 
 def _hits(shot: Shot, refined: Answer) -> list[bool]:

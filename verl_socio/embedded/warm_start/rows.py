@@ -38,6 +38,7 @@ class Row:
         prefix: Token ids that all questions share; the images' placeholders are among them.
         tails: For each question the ids of what follows, and as many loss weights; 0 for what is not learnt. With
             several questions the first token of each is not learnt.
+        leading: For each question which of its tokens are digits to be learnt that another digit follows.
         looks: For each question the tokens that shall look at another one: its place, the head of attention that looks,
             and the other's place, as if the tail followed directly on the prefix.
     """
@@ -45,6 +46,7 @@ class Row:
     images: tuple[np.ndarray, ...]
     prefix: tuple[int, ...]
     tails: tuple[tuple[tuple[int, ...], tuple[float, ...]], ...]
+    leading: tuple[tuple[bool, ...], ...]
     looks: tuple[tuple[tuple[int, int, int], ...], ...]
 
 
@@ -191,13 +193,16 @@ class RowMaker:
 
     def _row(self, images: Sequence[Image.Image], head: str, pairs: Sequence[tuple[str, Said]]) -> Row:
         shared = self._encoded(head, images)
-        tails, looks = [], []
+        tails, leading, looks = [], [], []
         for asked, said in pairs:
             given, learnt = self._encoded(asked, images), self._encoded(said.text, images)
-            tails.append(((*given.ids, *learnt.ids), (*[0.0] * len(given.ids), *self._weights(learnt.ids))))
+            leads = self._leading(learnt.ids)
+            weights = self._weights(learnt.ids, leads)
+            tails.append(((*given.ids, *learnt.ids), (*[0.0] * len(given.ids), *weights)))
+            leading.append((*[False] * len(given.ids), *leads))
             looks.append(tuple(self._looks(said, shared + given, learnt, images[0].width)))
         arrays = tuple(np.asarray(image) for image in images)
-        return Row(arrays, shared.ids, tuple(tails), tuple(looks))
+        return Row(arrays, shared.ids, tuple(tails), tuple(leading), tuple(looks))
 
     def _looks(self, said: Said, prompt: _Encoded, learnt: _Encoded, width: int) -> Iterator[tuple[int, int, int]]:
         shown = [place for place, token in enumerate(prompt.ids) if token == self._image_token]
@@ -234,14 +239,17 @@ class RowMaker:
             found.append(inside and token in self._digits)
         return found
 
-    def _weights(self, ids: Sequence[int]) -> list[float]:
-        weights = []
-        for token, following in zip(ids, [*ids[1:], -1], strict=True):
-            if token not in self._digits:
-                weights.append(TEXT_WEIGHT)
-            else:
-                weights.append(1.0 if following in self._digits else UNIT_WEIGHT)
-        return weights
+    def _leading(self, ids: Sequence[int]) -> list[bool]:
+        """Which tokens are digits that another digit follows."""
+        return [
+            token in self._digits and after in self._digits for token, after in zip(ids, [*ids[1:], -1], strict=True)
+        ]
+
+    def _weights(self, ids: Sequence[int], leading: Sequence[bool]) -> list[float]:
+        return [
+            1.0 if leads else UNIT_WEIGHT if token in self._digits else TEXT_WEIGHT
+            for token, leads in zip(ids, leading, strict=True)
+        ]
 
 
 def _some(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from verl_socio.embedded.made_by import made_by
 from verl_socio.embedded.qwen2_5_vl import MERGE_SIZE, PATCH_SIZE
 from verl_socio.embedded.warm_start.batch import collate
 from verl_socio.embedded.warm_start.heads import Heads, words_of
@@ -22,6 +23,7 @@ from verl_socio.embedded.warm_start.rows import Row, RowMaker
 from verl_socio.embedded.warm_start.scenes import Shot
 from verl_socio.embedded.warm_start.settings import Phase, Progress, Settings, Taken
 from verl_socio.embedded.warm_start.silence import placeholders, silence
+from verl_socio.recipes import Template
 
 # Scenes whose answers show which tokens never belong there.
 _SILENCED = 256
@@ -48,7 +50,7 @@ def train(
         seed: Seed of order, questions, mirrors and first answers, and of the heads.
         report: Called after every step.
         checkpoints: Folder for the weights after each phase; a phase whose weights are there is not trained again.
-            Phases are told by number and name alone: a folder for each `made_by`.
+            Phases are told by number and name alone: a folder for each `resume_mark`.
 
     Returns:
         What each phase took.
@@ -80,6 +82,20 @@ def train(
     model.eval()
     _silence(model, maker, shots, seed)
     return taken
+
+
+def resume_mark(settings: Settings, maker: RowMaker) -> str:
+    """Hash what the weights after a phase rest on, beside seed and scenes.
+
+    Returns:
+        8 hexadecimal digits.
+    """
+    # A prompt counts by its text and not by its file: that lies elsewhere in another clone.
+    recipes = [
+        replace(recipe, stages=tuple(replace(stage, prompt=Template(stage.prompt.source)) for stage in recipe.stages))
+        for recipe in (maker.recipe, maker.single)
+    ]
+    return made_by(settings, recipes, sorted(maker.chat.tokenizer.get_vocab().items()))
 
 
 @torch.no_grad()
@@ -195,7 +211,7 @@ def _step(
         told = told + sum(look for *_, look in read) / len(read)
         told = told + heads.ends_loss(halfway[order[1] :: 2], plain)
     total = (each * weights).sum() / weights.sum() + heads_weight * told
-    leading = weights == 1.0
+    leading = torch.cat([part.leading for part in parts])
     return total, each[leading].mean().detach(), each[~leading].mean().detach(), told.detach()
 
 
