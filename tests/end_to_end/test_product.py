@@ -13,6 +13,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 FIGURE = ROOT / "tests" / "fixtures" / "socioseg_figure"
 STEPS = 4
+# Seconds that a command has to end what it has started.
+CLOSING_S = 60
 
 
 def plain_environment() -> dict[str, str]:
@@ -26,13 +28,30 @@ def begin(*words: str, log: Path) -> subprocess.Popen[str]:
     """Start a command in a process group of its own, its output in a file."""
     with log.open("w") as file:
         return subprocess.Popen(
-            words, cwd=log.parent, env=plain_environment(), stdout=file, stderr=subprocess.STDOUT, text=True
-        )
+            words, cwd=log.parent, env=plain_environment(), stdout=file, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a command that still runs, as where the test's time is over, with all that it has started."""
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(CLOSING_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def finish(*words: str, log: Path) -> str:
     """Run a command to its end; it must succeed."""
-    code = begin(*words, log=log).wait()
+    process = begin(*words, log=log)
+    try:
+        code = process.wait()
+    finally:
+        end(process)
     assert code == 0, log.read_text()
     return log.read_text()
 
@@ -76,11 +95,14 @@ def killed_at(training: list[str], outputs: Path) -> int:
     """The step after which the first start was killed, without a chance to tidy up."""
     checkpoints = outputs / "product" / "checkpoints"
     process = begin(*training, log=outputs / "first.log")
-    while not (checkpoints / "global_step_2" / "complete.json").exists():
-        assert process.poll() is None, (outputs / "first.log").read_text()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not (checkpoints / "global_step_2" / "complete.json").exists():
+            assert process.poll() is None, (outputs / "first.log").read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finally:
+        end(process)
     return max(int(path.name.removeprefix("global_step_")) for path in checkpoints.glob("global_step_*"))
 
 

@@ -136,6 +136,7 @@ class Server:
     """A server in a thread of its own; `answer` makes each response of its chat, at once or awaited."""
 
     def __init__(self, answer):
+        self.model = "m"
         self.requests = []
         self.answer = answer
         self.loop = asyncio.new_event_loop()
@@ -159,7 +160,7 @@ class Server:
 
     async def _models(self, request):
         return web.json_response(
-            {"object": "list", "data": [{"id": "m", "object": "model", "created": 1, "owned_by": "x"}]}
+            {"object": "list", "data": [{"id": self.model, "object": "model", "created": 1, "owned_by": "x"}]}
         )
 
     async def _chat(self, request):

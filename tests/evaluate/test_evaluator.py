@@ -1,4 +1,5 @@
 import asyncio
+import os
 import resource
 
 import numpy as np
@@ -67,13 +68,31 @@ def test_what_the_model_or_the_segmenter_cannot_do_is_a_failure_with_its_reason(
     assert rows["sample_2"].stages == () and rows["sample_2"].target_area == 400
 
 
-def test_a_damaged_image_fails_its_own_sample_only(samples, evaluate, scripted, refining):
-    path = samples[1].satellite.uri
+def damage(path):
     with open(path, "r+b") as file:
-        file.truncate(200)
+        file.truncate(60)  # the head, which has the size, stays
+
+
+@pytest.mark.parametrize("harm", [damage, os.remove])
+@pytest.mark.parametrize("image", ["satellite", "map"])
+def test_a_picture_that_is_damaged_or_gone_fails_its_own_sample_only(
+    samples, evaluate, scripted, refining, image, harm
+):
+    path = getattr(samples[1], image).uri
+    harm(path)
     rows = {row.id: row for row in evaluate(samples, scripted(refining)).rows()}
     assert [row.id for row in rows.values() if row.failure is not None] == ["sample_1"]
-    assert path in rows["sample_1"].failure
+    failed, sound = rows["sample_1"], rows["sample_0"]
+    assert path in failed.failure and failed.stages == ()
+    for known in ("size_wh", "target_area", "target_instances", "center_box"):
+        assert getattr(failed, known) == getattr(sound, known)
+
+
+@pytest.mark.parametrize("harm", [damage, os.remove])
+def test_without_its_mask_nobody_knows_what_a_sample_counts(samples, evaluate, scripted, refining, harm):
+    harm(samples[1].target.uri)
+    with pytest.raises(ValueError, match=r"sample_1/mask.png': must be "):
+        evaluate(samples, scripted(refining))
 
 
 @pytest.mark.parametrize("fatal", [DeviceError("x.png", "the GPU is gone"), RuntimeError("the engine is dead")])

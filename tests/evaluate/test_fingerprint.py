@@ -19,14 +19,16 @@ def model(tmp_path):
 
 
 def take(model, recipe, *overrides, data="d1", command=("a",)):
-    return fingerprint(resolve(["model=embedded", *overrides]), recipe, data_sha256=data, model=model, command=command)
+    config = resolve(["model=embedded", *overrides])
+    return fingerprint(config, recipe, data_sha256=data, samples=7, model=model, command=command)
 
 
 def test_what_decides_no_figure_does_not_change_it(model, recipe):
     first = take(model, recipe)
-    second = take(model, recipe, "concurrency=3", "pictures=0", "segmenter.cache_images=2", command=("b", "c"))
+    noted = ("concurrency=3", "pictures=0", "segmenter.cache_images=2", "max_failures=1", "retry_failed=true")
+    second = take(model, recipe, *noted, command=("b", "c"))
     assert first.sha256 == second.sha256
-    assert second.notes["command"] == ["b", "c"]
+    assert (second.notes["command"], second.notes["samples"]) == (["b", "c"], 7)
     assert json.loads(second.to_json())["sha256"] == first.sha256
     os.utime(model / "model.safetensors", (1, 1))
     (model / "README.md").write_text("a note")

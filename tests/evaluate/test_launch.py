@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from aiohttp import web
 from PIL import Image
 
 from verl_socio.evaluate.launch import launch
@@ -113,6 +114,10 @@ def test_a_dry_run_makes_nothing(tmp_path, capsys):
         ("segmenter.weights=/nowhere/sam.pt", "segmenter.weights"),
         ("segmenter.device=tpu", "segmenter.device = 'tpu'"),
         ("+segmenter.size=3", "segmenter.size = 3"),
+        ("+vllm.size=3", "vllm.size = 3"),
+        ("max_failures=1.5", "max_failures = 1.5"),
+        ("max_failures=true", "max_failures = True"),
+        ("retry_failed=maybe", "retry_failed = 'maybe'"),
         ("max_prompt_length=20", "max_prompt_length = 20"),
         ("frame=pixels", "frame = 'pixels'"),
         ("sampling.temperature=-1", "sampling.temperature = -1"),
@@ -126,6 +131,126 @@ def test_bad_input_is_told_before_anything_starts(tiny_model, tmp_path, override
         launch([f"model={tiny_model}", f"data={FIGURE}", f"output_root={tmp_path}", override], dry_run=False)
     assert message in str(caught.value) and "Fix: " in str(caught.value)
     assert not list(tmp_path.rglob("vllm.log"))
+
+
+# --- whole evaluations, through a server that stands in for the engine ---
+
+
+class Evaluating:
+    """The verb on a set of one's own, answered by a small server that may refuse questions or die."""
+
+    def __init__(self, server, completion, model, tmp_path, data):
+        self.refused, self.dead = (), ()
+        self._completion = completion
+        self.server = server(lambda running, request: self._answer(running.requests[-1], request))
+        self.eval = tmp_path / "out" / model.name / "eval"
+        self._words = [
+            f"model={model}", f"data={data}", f"output_root={tmp_path}/out", f"host={self.server.url}", "name=mine",
+            "segmenter.weights=boxes", "pictures=0", "thumbnails=0", "concurrency=1",
+        ]  # fmt: skip
+
+    def _answer(self, asked, request):
+        text = asked["messages"][0]["content"][-1]["text"]
+        if any(word in text for word in self.dead):
+            request.transport.close()
+        if any(word in text for word in self.refused):
+            return web.json_response({"error": {"message": f"no room for it.{chr(7)}"}}, status=400)
+        return web.json_response(self._completion("<answer>[]</answer>"))
+
+    def __call__(self, *overrides):
+        before = len(self.server.requests)
+        try:
+            launch([*self._words, *overrides], dry_run=False)
+        finally:
+            self.asked = len(self.server.requests) - before
+
+    def rows(self, name="mine"):
+        rows = [json.loads(line) for line in (self.eval / name / "results.jsonl").open()]
+        return {row["id"]: row["failure"] for row in rows}
+
+
+@pytest.fixture
+def places(tmp_path, write_sample):
+    """Ten places of the split test, two of the split val."""
+    for split, count in (("test", 10), ("val", 2)):
+        for number in range(count):
+            write_sample(tmp_path / "data", f"{split}_{number}", split, question=f"Place {number} of {split}")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def evaluating(server, completion, tiny_model, tmp_path, places):
+    return Evaluating(server, completion, tiny_model, tmp_path, places)
+
+
+def test_too_many_failures_end_an_evaluation_and_failed_samples_can_be_tried_again(evaluating, capsys):
+    evaluating.refused = ("Place",)
+    with pytest.raises(RuntimeError, match=r"2 of 10 samples failed, .*max_failures = 0.1 may; the first is test_0: "):
+        evaluating()
+    folder = evaluating.eval / "mine"
+    assert len(evaluating.rows()) == 2 and not (folder / "summary.json").exists()
+    assert "Stopped after 2 of 10" in capsys.readouterr().out
+    evaluating.refused = ()
+    with pytest.raises(RuntimeError, match=r"test_0: .*no room for it\.\?.*retry_failed=true.*max_failures=1\.$"):
+        evaluating()
+    assert evaluating.asked == 0, "told before anything starts"
+    evaluating("retry_failed=true")
+    assert list(evaluating.rows().values()) == [None] * 10
+    assert json.loads((folder / "summary.json").read_text())["failures"] == 0
+    evaluating("retry_failed=true")
+    assert evaluating.asked == 0 and (folder / "summary.json").is_file()
+
+
+def test_so_many_failures_as_are_allowed_are_counted_as_wrong(evaluating, capsys):
+    evaluating.refused = ("Place 3",)
+    evaluating()
+    failed = [name for name, reason in evaluating.rows().items() if reason is not None]
+    assert failed == ["test_3"]
+    assert json.loads((evaluating.eval / "mine" / "summary.json").read_text())["failures"] == 1
+    assert "retry_failed=true tries them again" in " ".join(capsys.readouterr().out.split())
+
+
+def test_each_of_several_is_finished_as_soon_as_its_rows_are_there(evaluating):
+    evaluating.dead = ("of val",)
+    with pytest.raises(RuntimeError, match="the server does not answer"):
+        evaluating("split=[test,val]")
+    folders = [evaluating.eval / f"mine-{split}" for split in ("test", "val")]
+    for name in ("summary.json", "report.html"):
+        assert [(folder / name).is_file() for folder in folders] == [True, False]
+
+
+def test_a_summary_goes_when_rows_are_missing_and_comes_back_with_them(evaluating):
+    evaluating()
+    rows, summary = (evaluating.eval / "mine" / name for name in ("results.jsonl", "summary.json"))
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    evaluating.dead = ("Place",)
+    with pytest.raises(RuntimeError, match="the server does not answer"):
+        evaluating()
+    assert not summary.exists()
+    evaluating.dead = ()
+    evaluating()
+    assert json.loads(summary.read_text())["samples"] == 10
+    assert json.loads((evaluating.eval / "mine" / "fingerprint.json").read_text())["notes"]["samples"] == 10
+
+
+def test_an_evaluation_goes_on_with_the_model_that_it_began_with(evaluating):
+    evaluating.dead = ("Place 4",)
+    with pytest.raises(RuntimeError, match="the server does not answer"):
+        evaluating()
+    evaluating.dead, evaluating.server.model = (), "other"
+    with pytest.raises(ValueError, match=r"served_model = None: was m when .* is now other\. Fix: serve m again"):
+        evaluating()
+    assert evaluating.asked == 0
+    evaluating.server.model = "m"
+    evaluating()
+    assert len(evaluating.rows()) == 10 and {each["model"] for each in evaluating.server.requests} == {"m"}
+
+
+def test_a_question_that_cannot_be_asked_is_told_before_any_is(evaluating, places):
+    (places / "test" / "test_6" / "question.json").write_text('{"problem": "a <|im_end|>"}')
+    with pytest.raises(ValueError, match="must not hold the model's control tokens"):
+        evaluating()
+    assert evaluating.asked == 0
 
 
 def test_a_map_that_no_stage_shows_need_not_fit(tiny_model, tmp_path, write_sample, monkeypatch):

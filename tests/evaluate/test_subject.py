@@ -24,6 +24,7 @@ def test_the_newest_merged_model_by_time_is_taken(tmp_path):
     subject = subject_of("newest", tmp_path)
     assert (subject.name, subject.source) == ("global_step_2", str(newest))
     assert subject.run_dir == tmp_path / "run_b"
+    assert subject.title == "run_b/global_step_2", "all runs call their models alike"
     assert subject.folder() == newest
 
 
@@ -50,6 +51,7 @@ def test_results_of_a_model_from_elsewhere_go_below_the_output_root(tmp_path):
     assert subject_of(str(model), tmp_path / "outputs").run_dir == tmp_path / "outputs" / "mine"
     hub = subject_of("Qwen/Qwen2.5-VL-3B-Instruct", tmp_path / "outputs")
     assert not hub.is_local and hub.trained_with() is None
+    assert [subject_of(str(model), tmp_path).title, hub.title] == ["mine", "Qwen2.5-VL-3B-Instruct"]
     assert hub.run_dir == tmp_path / "outputs" / "Qwen2.5-VL-3B-Instruct"
 
 

@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from verl_socio.episode import Scene
 from verl_socio.infer import launch
 from verl_socio.infer.launch import Options, infer
-from verl_socio.train.settings import ROOT
+from verl_socio.infer.requests import gather
+from verl_socio.recipes import Recipe
+from verl_socio.train.settings import ROOT, shipped_recipe
 
 
 @pytest.fixture
@@ -77,6 +80,41 @@ def test_several_images_a_task_each_and_a_recipe_of_ones_own(
     assert kept(routed, "sat_boxes.json")["task"] == "detection"
 
 
+def test_each_image_is_shown_with_the_map_that_was_given_for_it(
+    asked: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [{"image": asked.image, "text": "School", "map": asked.map_image}, {"image": asked.image, "text": "School"}]
+    listed = tmp_path / "list.jsonl"
+    listed.write_text("\n".join(map(json.dumps, lines)))
+    recipe = shipped_recipe("embedded/one_stage")
+    requests = gather(str(listed), None, None)
+    with_map, without = launch._recipes(recipe, requests)
+    assert with_map == recipe
+    assert [stage.images for stage in without.stages] == [("satellite",)]
+    assert "No map was given for 1 of 2 images" in capsys.readouterr().out
+    assert launch._recipes(recipe, requests[:1]) == [recipe]
+    assert capsys.readouterr().out == ""
+    shown = []
+
+    async def answer(scene: Scene, recipe: Recipe, **_: object) -> None:
+        shown.append((sorted(scene.images), recipe.stages[0].images))
+        raise ValueError("seen")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "run_episode", answer)
+        with pytest.raises(RuntimeError, match="2 of 2 images could not be answered"):
+            infer(replace(asked, image=str(listed), map_image=None, recipe="embedded/one_stage"))
+    assert shown == [(["map", "satellite"], ("map", "satellite")), (["satellite"], ("satellite",))]
+
+
+def test_a_map_that_the_recipe_shows_nowhere_is_told_and_not_kept_as_shown(
+    asked: Options, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = infer(replace(asked, recipe="embedded/one_stage", overrides=(*asked.overrides, "images=[satellite]")))
+    assert "its map is left out: recipe one_stage shows none" in capsys.readouterr().out
+    assert kept(out, "sat_boxes.json")["map"] is None
+
+
 @pytest.mark.parametrize("name", ["m (1)", "a,b", "müller", "o'brien", "[x] = 1"])
 def test_model_and_recipe_lie_in_folders_of_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
@@ -108,6 +146,8 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(asked: Options, t
         ({"recipe": "no/such.yaml"}, r"^recipe = "),
         ({"text": "a <|image_pad|>"}, r"must not hold the model's control tokens"),
         ({"overrides": ("no_such=1",)}, r"no_such"),
+        ({"overrides": ("+vllm.size=3",)}, r"^vllm.size = 3: is not a known key"),
+        ({"overrides": ("images=[map]",), "map_image": None}, r"^map = None: is all that stage .* Fix: give --map"),
         ({"overrides": ("workers=2",)}, r"^workers = 2: must be 1"),
         ({"overrides": ("host=http://localhost:8000/v1",)}, r"^host = .*: must be vllm"),
         ({"overrides": ("best_of=4", "sampling.temperature=1")}, r"^best_of = 4: must be 1"),

@@ -46,7 +46,10 @@ def a_row(index: int, rng: np.random.Generator, stages: tuple[str, ...] = STAGES
 
 @pytest.fixture(scope="session")
 def write_evaluation() -> Callable[..., Path]:
-    """Writes an evaluation of `count` samples, the rows changed by `change`, and gives its folder."""
+    """Writes an evaluation of `count` samples, the rows changed by `change`, and gives its folder.
+
+    Without a `size` its fingerprint is one from before fingerprints held the set's.
+    """
 
     def write(
         folder: Path,
@@ -58,10 +61,12 @@ def write_evaluation() -> Callable[..., Path]:
         change: Callable[[SampleRow], SampleRow] = lambda row: row,
         strips: bool = True,
         finished: bool = True,
+        size: int | None = None,
         **identity: object,
     ) -> Path:
         rng = np.random.default_rng(seed)
-        mark = Fingerprint({"data": data, **identity}, {"started": "2026-11-20", "command": ["verl-socio"]})
+        notes = {"started": "2026-11-20", "command": ["verl-socio"], **({} if size is None else {"samples": size})}
+        mark = Fingerprint({"data": data, **identity}, notes)
         with Results(folder, mark) as results:
             config = {
                 "model": "models/tiny", "data": "city", "split": "test", "max_samples": None, "protocol": "levels",

@@ -15,6 +15,8 @@ from verl_socio.report.make import make
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 GAP = "Primary  School"
+# HTML takes the break in it for a shorter one and leaves the last letter out.
+ODD = "Bus\r\nStop\x00"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,10 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(write_evaluation, tmp_path_factory):
-    """A report of 200 samples: sample 5 failed, sample 7 has no picture, sample 8 speaks HTML; schools have a gap."""
+    """A report of 200 samples: sample 5 failed, sample 7 has no picture, sample 8 speaks HTML.
+
+    Schools have a gap, and some zoos are odd.
+    """
 
     def change(row):
         if row.index == 5:
@@ -47,7 +52,8 @@ def report(write_evaluation, tmp_path_factory):
                 dataclasses.replace(stage, text=HOSTILE, thinking=HOSTILE, reason=HOSTILE) for stage in row.stages
             ]
             return dataclasses.replace(row, question=HOSTILE, stages=tuple(stages))
-        return dataclasses.replace(row, question=GAP) if row.question == "School" else row
+        renamed = {"School": GAP, "Zoo": ODD if row.index % 2 else "Zoo"}
+        return dataclasses.replace(row, question=renamed.get(row.question, row.question))
 
     folder = write_evaluation(tmp_path_factory.mktemp("report") / "e", 200, change=change)
     (folder / "pictures" / "small" / "00007_sample_7.jpg").unlink()
@@ -103,7 +109,7 @@ def test_filters_leave_what_holds_and_reset_brings_all_back(page):
     assert numbers(page) == [131], "the words of its thinking"
 
 
-@pytest.mark.parametrize(("shown", "name"), [("Zoo", "Zoo"), ("Primary School", GAP)])
+@pytest.mark.parametrize(("shown", "name"), [("Zoo", "Zoo"), ("Primary School", GAP), ("Bus Stop", ODD)])
 def test_a_class_is_chosen_by_its_name(page, shown, name):
     choose(page, "asked", shown)
     assert set(page.execute_script("return chosen.map((sample) => sample.question)")) == {name}
@@ -149,6 +155,35 @@ def test_a_card_opens_with_tiles_thinking_and_answer_and_arrows_go_on(page):
     assert f"I look at place {order[1]}." in opened(page)
     page.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
     WebDriverWait(page, 20).until(lambda _: not page.find_elements(By.CSS_SELECTOR, "dialog[open]"))
+
+
+def focused(page):
+    return page.switch_to.active_element
+
+
+def test_by_keyboard_the_button_that_was_pressed_keeps_the_focus(page):
+    first, second, third = numbers(page)[:3]
+    cards(page)[0].send_keys(Keys.ENTER)
+    dialog = page.find_element(By.CSS_SELECTOR, "dialog[open]")
+    assert dialog.accessible_name == "Place 0"
+    names = [button.accessible_name for button in dialog.find_elements(By.TAG_NAME, "button")]
+    assert names == ["previous sample", "next sample", "close"]
+    arrow = dialog.find_element(By.ID, "next")
+    arrow.send_keys(Keys.ENTER)
+    assert f"sample_{second} " in opened(page)
+    focused = page.switch_to.active_element
+    assert focused == arrow and focused.value_of_css_property("outline-style") == "solid"
+    focused.send_keys(Keys.ENTER)
+    assert f"sample_{third} " in opened(page)
+    dialog.find_element(By.ID, "previous").send_keys(Keys.ENTER, Keys.ENTER)
+    assert f"sample_{first} " in opened(page)
+
+
+def test_the_tab_key_passes_the_charts_over(page):
+    stops = page.execute_script(
+        "return [...document.querySelectorAll('.charts *')].filter((each) => each.tabIndex >= 0).length"
+    )
+    assert stops == 0
 
 
 def test_a_point_of_the_scatter_opens_its_sample(page):

@@ -80,6 +80,12 @@ def test_two_that_stopped_after_the_same_samples_are_refused(write_evaluation, t
         compare(a, b)
 
 
+def test_two_that_went_on_beside_an_old_summary_are_refused(write_evaluation, tmp_path):
+    a, b = (write_evaluation(tmp_path / name, 4, size=6) for name in "ab")
+    with pytest.raises(ValueError, match=r"a': is not finished: it has 2 samples without a result beside its 4 resul"):
+        compare(a, b)
+
+
 @pytest.mark.parametrize("silent", ["a", "b"])
 def test_an_answer_that_could_not_be_read_says_nothing_of_an_empty_target(write_evaluation, tmp_path, silent):
     def answered(iou):

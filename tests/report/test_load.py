@@ -41,3 +41,29 @@ def test_rows_come_in_the_set_s_order(write_evaluation, tmp_path):
     lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
     (folder / "results.jsonl").write_text("".join(reversed(lines)))
     assert [row.index for row in load(folder).rows] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "finished", "missing", "is_finished"),
+    [(5, 5, True, 0, True), (5, 7, True, 2, False), (5, 5, False, 0, False), (5, None, True, 0, True)],
+)
+def test_finished_are_those_of_which_every_sample_has_a_row(
+    write_evaluation, tmp_path, count, size, finished, missing, is_finished
+):
+    found = load(write_evaluation(tmp_path / "e", count, size=size, finished=finished))
+    assert (found.missing, found.is_finished) == (missing, is_finished)
+
+
+@pytest.mark.parametrize(
+    ("model", "title"),
+    [
+        ("outputs/embedded/merged/global_step_50", "embedded/global_step_50"),
+        ("models/merged/mine", "mine"),
+        ("Qwen/Qwen2.5-VL-3B-Instruct", "Qwen2.5-VL-3B-Instruct"),
+    ],
+)
+def test_a_merged_model_is_called_by_its_run_too(write_evaluation, tmp_path, model, title):
+    folder = write_evaluation(tmp_path / "e", 2)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("models/tiny", model))
+    assert load(folder).title == f"{title} on city, split test"

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from verl_socio.metrics import MaskScore
+from verl_socio.report import charts
 from verl_socio.report.charts import plain
 from verl_socio.report.kinds import kind_of
 from verl_socio.report.make import make
@@ -93,6 +95,66 @@ def test_one_that_was_stopped_says_so_and_stands_beside_nothing_published(write_
     page = make(folder).read_text()
     assert "Unfinished" not in page and 'class="published"' in page
     assert json.loads((folder / "report.json").read_text())["finished"] is True
+
+
+def test_how_many_samples_are_missing_is_known_where_the_set_s_size_is(write_evaluation, tmp_path):
+    page = make(write_evaluation(tmp_path / "e", 5, size=9)).read_text()
+    assert "Unfinished: 4 samples of the set have no result yet" in page
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_the_centre_box_s_share_is_that_of_the_whole_set(write_evaluation, tmp_path, finished):
+    folder = write_evaluation(tmp_path / "e", 5, finished=finished)
+    assert ("Centre box: one centred box" in make(folder).read_text()) is finished
+    share = json.loads((folder / "report.json").read_text())["summary"]["center_box_share"]
+    assert share == (pytest.approx(100 / (40 * 30)) if finished else None)
+
+
+def test_two_reports_at_once_do_not_share_their_drafts(write_evaluation, tmp_path):
+    folder = write_evaluation(tmp_path / "e", 3)
+    # What another process, which writes the same report, has under way.
+    drafts = [folder / name for name in (".report.html.part", ".report.json.part", "charts/.iou.png.part")]
+    for draft in drafts:
+        draft.mkdir(parents=True)
+    make(folder)
+    assert (folder / "charts" / "iou.png").is_file() and (folder / "report.json").is_file()
+    names = {"fingerprint.json", "config.yaml", "results.jsonl", "summary.json", ".lock", "pictures"}
+    ours = {"report.html", "report.json", "charts"} | {draft.name for draft in drafts[:2]}
+    assert {path.name for path in folder.iterdir()} == names | ours
+
+
+def test_a_chart_is_one_picture_with_a_name_and_no_stop_of_the_tab_key(write_evaluation, tmp_path):
+    page = make(write_evaluation(tmp_path / "e", 9)).read_text()
+    names = re.findall(r'<svg role="img" aria-label="([^"]+)"', page)
+    assert len(names) == page.count("<svg") == 5
+    assert names[-1].startswith("What the last stage did to each mask: helped ")
+    assert page.count('<a tabindex="-1" xlink:href="#s=') == page.count('href="#s=') == 9
+
+
+def luminance(colour):
+    shares = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(colour, ground):
+    dark, light = sorted((luminance(colour), luminance(ground)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_of_texts_and_of_the_focus_stand_out():
+    style = (Path(charts.__file__).parent / "page" / "report.css").read_text()
+    named = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})\b", style))
+    assert ":focus-visible { outline: 3px solid var(--deep);" in style and "outline: none" not in style
+    for ground in ("#ffffff", named["page"]):
+        assert contrast(named["deep"], ground) >= 3
+        assert contrast(named["up"], ground) >= 4.5 and contrast(named["down"], ground) >= 4.5
+    # The header's tiles are its gradient under twelve hundredths of white.
+    [gradient] = re.findall(r"linear-gradient\(([^)]*)\)", style)
+    for stop in re.findall(r"#[0-9a-f]{6}", gradient):
+        tile = "#" + "".join(f"{round(0.12 * 255 + 0.88 * int(stop[at : at + 2], 16)):02x}" for at in (1, 3, 5))
+        for colour in re.findall(r"header \.(?:up|down) { color: (#[0-9a-f]{6})", style):
+            assert contrast(colour, tile) >= 4.5
 
 
 def test_a_row_that_is_being_written_is_passed_over(write_evaluation, tmp_path):

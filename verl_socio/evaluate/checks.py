@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_socio.errors import invalid
 from verl_socio.evaluate.placement import check_this_machine, placement_of
 from verl_socio.evaluate.published import papers_of
-from verl_socio.evaluate.station import VLLM, build, sampling_of
+from verl_socio.evaluate.station import VLLM, build, limits_of, sampling_of
 from verl_socio.recipes import Recipe
 from verl_socio.segment import SegmenterConfig
 
@@ -40,10 +40,17 @@ def checked(config: DictConfig) -> Recipe:
     for key, low in {**_LEAST, **({} if config.max_samples is None else {"max_samples": 1})}.items():
         if not isinstance(config[key], int) or config[key] < low:
             raise invalid(key, config[key], f"must be a whole number of {low} or more", f"set {key}={low} or more")
+    allowed = config.max_failures
+    if isinstance(allowed, bool) or not isinstance(allowed, int | float) or not 0 <= allowed <= 1:
+        rule = "must be a share of the samples, 0 to 1"
+        raise invalid("max_failures", allowed, rule, "0.1 lets a tenth of the samples fail")
+    if not isinstance(config.retry_failed, bool):
+        raise invalid("retry_failed", config.retry_failed, "must be true or false", "set it to one of them")
     placement = placement_of(config)
     if config.workers > 1:
         check_this_machine(config.workers, placement)
     build(SegmenterConfig, "segmenter", config.segmenter)
+    limits_of(config, recipe)
     papers_of(config)
     if config.host != VLLM and not _is_address(str(config.host)):
         rule = f"must be {VLLM}, or the address of a server"

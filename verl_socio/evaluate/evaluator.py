@@ -59,9 +59,13 @@ class Evaluator:
             Exception: What would stop every later sample as well: the engine or the GPU died.
         """
         clock = _Clock()
-        truth = await asyncio.to_thread(GroundTruth.load, sample)
         try:
             scene = await asyncio.to_thread(Scene.load, sample, with_target=False)
+        except ValueError as error:  # damaged or gone since the set was looked at
+            truth = await asyncio.to_thread(GroundTruth.without_picture, sample)
+            return self._row(index, sample, truth, (), clock, str(error))
+        truth = await asyncio.to_thread(GroundTruth.load, sample)
+        try:
             episode, hosts = await self._best(scene, clock)
         except DeviceError:  # every later sample would fail as well
             raise

@@ -30,7 +30,9 @@ _DECIDING = (
 )  # fmt: skip
 
 # Rooms of this package that have no say in an evaluation's figures.
-_NO_PART = ("cli.py", "doctor.py", "city", "embedded", "engine", "infer", "report", "rewards", "study", "train")
+_NO_PART = (
+    "cli.py", "doctor.py", "rehearsal.py", "city", "embedded", "engine", "infer", "report", "rewards", "study", "train",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Fingerprint:
 
 
 def fingerprint(
-    config: DictConfig, recipe: Recipe, *, data_sha256: str, model: Path, command: Iterable[str]
+    config: DictConfig, recipe: Recipe, *, data_sha256: str, samples: int, model: Path, command: Iterable[str]
 ) -> Fingerprint:
     """Take an evaluation's fingerprint.
 
@@ -65,6 +67,7 @@ def fingerprint(
         config: The resolved settings.
         recipe: The method, with its prompts read.
         data_sha256: Of the samples, from `survey`.
+        samples: How many these are: what tells a finished evaluation from one with rows missing.
         model: The model's folder.
         command: The command line.
 
@@ -95,6 +98,7 @@ def fingerprint(
     notes = {
         **{key: settings[key] for key in named},
         "segmenter": settings["segmenter"]["weights"],
+        "samples": samples,
         "command": list(command),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }

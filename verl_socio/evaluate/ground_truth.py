@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verl_socio.data.sample import Sample
+from verl_socio.data.sample import Sample, label_array, split_labels
 from verl_socio.errors import invalid
 from verl_socio.geometry import center_box, label_instances
 from verl_socio.metrics import MaskScore, measure
@@ -46,6 +46,19 @@ class GroundTruth:
         if ignore_hw is not None and not ignore_hw.any():
             ignore_hw = None
         return cls(size_wh, target_hw, ignore_hw)
+
+    @classmethod
+    def without_picture(cls, sample: Sample) -> GroundTruth:
+        """Read what a sample counts where its picture can no longer be read: its mask, or the size that is known.
+
+        Raises:
+            ValueError: The mask cannot be read either, or the set has no masks and does not know its images' sizes.
+        """
+        if sample.target is None:
+            return cls(sample.truth.size_wh or sample.satellite.size_wh, None, None)
+        labels_hw = label_array(sample.target, sample.truth.mask_channel)
+        target_hw, ignore_hw = split_labels(labels_hw, sample.truth.ignore_label)
+        return cls((target_hw.shape[1], target_hw.shape[0]), target_hw, ignore_hw)
 
     @property
     def area(self) -> int | None:

@@ -68,14 +68,19 @@ def launch(overrides: Sequence[str], *, dry_run: bool) -> None:
     model = subject.folder(weights=of_our_own)
     prepared = [_prepare(*each, subject, model) for each in zip(cases, recipes, looked, strict=True)]
     waiting = [evaluation for evaluation in prepared if _announce(evaluation)]
+    finished: dict[str, Shown] = {}
+
+    def finish(evaluation: Evaluation) -> None:
+        finished[evaluation.title] = _finish(evaluation)
+
     if waiting:
-        run(waiting, model, console)
-    shown = [_finish(evaluation) for evaluation in prepared]
+        run(waiting, model, console, finish)
+    shown = [finished.get(evaluation.title) or _finish(evaluation) for evaluation in prepared]
     if not any(evaluation.way for evaluation in prepared):
         for evaluation, each in zip(prepared, shown, strict=True):
             _show(evaluation, each, subject)
     if len(shown) > 1:
-        console.print(overview(shown, escape(f"{subject.name} on {first.data}")))
+        console.print(overview(shown, escape(f"{subject.title} on {first.data}")))
     for each in shown:
         pages = {"A line a sample": each.folder / "results.jsonl", "The report": each.folder / "report.html"}
         told = "\n".join(f"{name}: {page}" for name, page in pages.items() if page.is_file())
@@ -130,7 +135,8 @@ def _prepare(
     case: Case, recipe: Recipe, looked: tuple[list[Sample], Survey], subject: Subject, model: Path
 ) -> Evaluation:
     samples, seen = looked
-    mark = fingerprint(case.config, recipe, data_sha256=seen.sha256, model=model, command=sys.argv)
+    size = len(samples)
+    mark = fingerprint(case.config, recipe, data_sha256=seen.sha256, samples=size, model=model, command=sys.argv)
     folder = subject.run_dir / "eval" / _name(case.config, subject, mark)
     return Evaluation(case.config, case.way, recipe, samples, seen.target_share, folder, mark)
 
@@ -146,8 +152,13 @@ def _announce(evaluation: Evaluation) -> bool:
     """Make the evaluation's folder or go on with it; tell how far it is, and whether something is left to run."""
     config, size = evaluation.config, len(evaluation.samples)
     with Results(evaluation.folder, evaluation.mark) as results:
+        if config.retry_failed:
+            results.drop_failed()
+        results.check_failures(size, config.max_failures)
         results.write("config.yaml", OmegaConf.to_yaml(config))
         done = len(results.done)
+        if done < size:
+            results.reopen()
     state = "complete: nothing to run" if done == size else f"{done} samples done already"
     way = f", {evaluation.way}" if evaluation.way else ""
     console.print(
@@ -167,7 +178,7 @@ def _finish(evaluation: Evaluation) -> Shown:
         protocol = PROTOCOLS[evaluation.config.protocol]
         summary, found = summarise(results.rows(), stages, protocol), intervals(results.rows(), stages, protocol)
         times = timings(results.rows())
-        results.write("summary.json", json.dumps(summary_values(summary, found, times), indent=1) + "\n")
+        results.finish(json.dumps(summary_values(summary, found, times), indent=1) + "\n")
     # The report shows masks.
     if protocol.needs_masks:
         make(evaluation.folder)
@@ -176,6 +187,6 @@ def _finish(evaluation: Evaluation) -> Shown:
 
 def _show(evaluation: Evaluation, shown: Shown, subject: Subject) -> None:
     config = evaluation.config
-    title = escape(f"{subject.name} on {config.data}, split {config.split}")
+    title = escape(f"{subject.title} on {config.data}, split {config.split}")
     console.print(table(shown.summary, title, papers_of(config), shown.intervals))
     console.print(timing_table(shown.timings))

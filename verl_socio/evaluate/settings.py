@@ -116,7 +116,7 @@ def _apply(config: DictConfig, override: Override) -> None:
 
 
 def model_of(config: DictConfig) -> str:
-    """The model's folder or Hub id; the embedded one is made on first use."""
+    """The model's folder or Hub id; the embedded one lies in the package."""
     if config.model == EMBEDDED:
-        return str(embedded_model(Path(config.output_root)))
+        return str(embedded_model())
     return str(config.model)

@@ -85,7 +85,7 @@ class Station:
             ValueError: The segmenter does not load.
         """
         chat = self._chats[each.config.frame]
-        draws = [self._host.answering(chat, each_draw, _limits(each)) for each_draw in _draws(each)]
+        draws = [self._host.answering(chat, draw, limits_of(each.config, each.recipe)) for draw in _draws(each)]
         return Evaluator(
             recipe=each.recipe,
             generate=draws[0],
@@ -179,17 +179,21 @@ def _draws(each: Evaluation) -> list[Sampling]:
     return [replace(sampling, seed=seed) for seed in seeds]
 
 
-def _limits(each: Evaluation) -> Limits:
-    config = each.config
+def limits_of(config: DictConfig, recipe: Recipe) -> Limits:
+    """How much the engine must take for a recipe.
+
+    Raises:
+        ValueError: An unknown key of `vllm`.
+    """
     lengths = {key: config[key] for key in ("max_prompt_length", "max_response_length")}
-    images = max(len(stage.images) for stage in each.recipe.stages)
+    images = max(len(stage.images) for stage in recipe.stages)
     limits: Limits = build(Limits, "vllm", {**config.vllm, **lengths, "images": images})
     return limits
 
 
 def _largest(evaluations: Sequence[Evaluation]) -> Limits:
     """What the engine must take so that every evaluation fits."""
-    limits = [_limits(each) for each in evaluations]
+    limits = [limits_of(each.config, each.recipe) for each in evaluations]
     names = ("max_prompt_length", "max_response_length", "images")
     return replace(limits[0], **{name: max(getattr(each, name) for each in limits) for name in names})
 

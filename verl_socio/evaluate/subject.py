@@ -13,6 +13,7 @@ from verl_socio.errors import invalid
 from verl_socio.train.run_folder import SETTINGS
 
 NEWEST = "newest"
+_MERGED, _STEP = "merged", "global_step_"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # Other formats of the same weights lie in many repositories.
@@ -34,6 +35,11 @@ class Subject:
     name: str
     source: str
     run_dir: Path
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return title_of(self.source)
 
     @property
     def is_local(self) -> bool:
@@ -66,9 +72,19 @@ class Subject:
         return folder
 
 
+def title_of(model: str) -> str:
+    """A model's name for people: the last part of its folder or Hub id, a run's merged model with the run before it.
+
+    All runs call their merged models alike (`<run>/merged/global_step_<N>`).
+    """
+    path = Path(model)
+    of_run = path.parent.name == _MERGED and path.name.startswith(_STEP)
+    return f"{path.parent.parent.name}/{path.name}" if of_run else path.name
+
+
 def newest_merged(root: Path) -> Path | None:
     """The merged model written last below the folder of all runs (`<root>/<run>/merged/global_step_<N>`), or None."""
-    found = [path for path in root.glob("*/merged/global_step_*") if (path / "config.json").is_file()]
+    found = [path for path in root.glob(f"*/{_MERGED}/{_STEP}*") if (path / "config.json").is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
@@ -95,7 +111,7 @@ def subject_of(model: str, root: Path) -> Subject:
     if os.path.isdir(os.path.expanduser(model)):
         folder = Path(os.path.expanduser(model)).resolve()
         run_dir = folder.parent.parent
-        of_run = folder.parent.name == "merged" and (run_dir.parent == root.resolve() or (run_dir / SETTINGS).is_file())
+        of_run = folder.parent.name == _MERGED and (run_dir.parent == root.resolve() or (run_dir / SETTINGS).is_file())
         return Subject(folder.name, str(folder), run_dir if of_run else root / folder.name)
     if _HUB_ID.fullmatch(model):
         name = model.rpartition("/")[2]

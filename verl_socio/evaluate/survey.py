@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from verl_socio.chat import ChatModel
 from verl_socio.data.sample import Sample
-from verl_socio.episode import Scene, Turn
+from verl_socio.episode import Scene
 from verl_socio.errors import invalid
 from verl_socio.evaluate.ground_truth import GroundTruth
-from verl_socio.recipes import Recipe
 
 _SHOWN = 10
 
@@ -101,22 +99,3 @@ def _add(digest: hashlib._Hash, part: bytes) -> None:
     # With its length before it, so that no two lists of parts read alike.
     digest.update(len(part).to_bytes(8, "little"))
     digest.update(part)
-
-
-def check_prompts(samples: Sequence[Sample], recipe: Recipe, chat: ChatModel, max_prompt_length: int) -> None:
-    """Check that the longest prompt fits: the largest image with the longest question, before any answer is known.
-
-    Raises:
-        ValueError: It does not; the message holds the numbers.
-    """
-    largest = max(samples, key=lambda sample: chat.grid.num_tokens(sample.satellite.size_wh))
-    longest = max((sample.question for sample in samples), key=len)
-    scene = Scene.load(largest, with_target=False)
-    size_wh = chat.frame_of(scene.size_wh).size_wh
-    for index, stage in enumerate(recipe.stages):
-        text = stage.ask(question=longest, previous="[]" if index else "", size_wh=size_wh)
-        images = tuple(scene.images[name] for name in stage.images)
-        needed = len(chat.encode(Turn(index, images, text)).prompt_ids)
-        if needed > max_prompt_length:
-            rule = f"is too small: stage {stage.name} of sample {largest.id} needs {needed} tokens or more"
-            raise invalid("max_prompt_length", max_prompt_length, rule, "raise it or show smaller images")

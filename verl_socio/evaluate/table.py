@@ -67,7 +67,7 @@ def notes(summary: Summary, published: tuple[Paper, ...] = ()) -> str:
     if summary.failures:
         lines.append(
             f"{summary.failures} of {summary.samples} samples failed and count as intersection 0, union the target's "
-            "area, nothing found; results.jsonl says why (delete their lines to try again)."
+            "area, nothing found; results.jsonl says why (retry_failed=true tries them again)."
         )
     lines += [
         f"{line.unparsed:.0%} of the answers of {line.name} could not be read: so answers a model that was taught "

@@ -63,19 +63,12 @@ class UrlHost:
             ValueError: The server does not have the model.
             RuntimeError: The server does not answer, or not as such a server does.
         """
-        key = os.environ.get("OPENAI_API_KEY", "none")
-        client = openai.AsyncOpenAI(base_url=url, api_key=key, timeout=_TIMEOUT_S, max_retries=_RETRIES)
+        client = _client(url)
         try:
-            listed = await client.models.list()
-            names = [each.id for each in listed.data]
-        except (openai.OpenAIError, json.JSONDecodeError, AttributeError, TypeError) as error:
+            return cls(client, await _name(client, url, model), chat, sampling, limits)
+        except (ValueError, RuntimeError):
             await client.close()
-            raise _gone(client, error) from error
-        if not names or model not in (None, *names):
-            await client.close()
-            rule = f"is not served by {url}, which has {', '.join(names) or 'no model'}"
-            raise invalid("served_model", model, rule, "use one of them, or null for the first")
-        return cls(client, model or names[0], chat, sampling, limits)
+            raise
 
     def answering(self, chat: ChatModel, sampling: Sampling, limits: Limits) -> UrlHost:
         """The same server, asked in another way; arguments as for the class."""
@@ -127,6 +120,34 @@ class UrlHost:
         if sampling.temperature > 0:
             settings["seed"] = seed_of(sampling, turn)
         return settings
+
+
+async def served_name(url: str) -> str:
+    """The model that a server answers with where none is named: the first that it lists.
+
+    Raises:
+        ValueError: It lists none.
+        RuntimeError: The server does not answer, or not as such a server does.
+    """
+    async with _client(url) as client:
+        return await _name(client, url, None)
+
+
+def _client(url: str) -> openai.AsyncOpenAI:
+    key = os.environ.get("OPENAI_API_KEY", "none")
+    return openai.AsyncOpenAI(base_url=url, api_key=key, timeout=_TIMEOUT_S, max_retries=_RETRIES)
+
+
+async def _name(client: openai.AsyncOpenAI, url: str, model: str | None) -> str:
+    """The server's name of the model, which it must have; None for the first that it lists."""
+    try:
+        names = [str(each.id) for each in (await client.models.list()).data]
+    except (openai.OpenAIError, json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise _gone(client, error) from error
+    if not names or model not in (None, *names):
+        rule = f"is not served by {url}, which has {', '.join(names) or 'no model'}"
+        raise invalid("served_model", model, rule, "use one of them, or null for the first")
+    return model or names[0]
 
 
 def _content(turn: Turn) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,8 +16,9 @@ from verl_socio.episode import Generate, Reply, Scene, Segment, Turn, run_episod
 from verl_socio.errors import invalid
 from verl_socio.evaluate.checks import checked
 from verl_socio.evaluate.settings import model_of, resolve
-from verl_socio.evaluate.station import VLLM, sampling_of
+from verl_socio.evaluate.station import VLLM, limits_of, sampling_of
 from verl_socio.evaluate.subject import subject_of
+from verl_socio.evaluate.survey import without_map
 from verl_socio.evaluate.vllm_host import Limits, VllmHost, prepare_environment
 from verl_socio.guard import Guard
 from verl_socio.infer.place import LOG, check_free, claim
@@ -28,6 +29,7 @@ from verl_socio.infer.writer import Writer
 from verl_socio.masks import SegmentationError
 from verl_socio.overrides import quoted
 from verl_socio.recipes import Recipe
+from verl_socio.recipes.recipe import IMAGES
 from verl_socio.segment import SegmenterConfig, create
 from verl_socio.segment.sam2_segmenter import DeviceError
 from verl_socio.text import for_terminal
@@ -77,7 +79,8 @@ def infer(options: Options) -> Path:
         check_free(options.out)
     asked = gather(options.image, options.text, options.map_image)
     config = _settings(options)
-    recipe = _shown(checked(config), asked)
+    recipe = checked(config)
+    recipes = _recipes(recipe, asked)
     prepare_environment()
     root = Path(config.output_root)
     model = subject_of(model_of(config), root).folder()
@@ -86,9 +89,11 @@ def infer(options: Options) -> Path:
         chat.check_words(request.sample.question)
     routed = _routed(options, asked)
     with claim(options.out, root / "infer") as out:
-        work = _Work(config, recipe, chat, model, Writer(out, recipe), _engine(options, asked))
+        # A question is shown whatever images there are.
+        limits = replace(limits_of(config, recipe), images=len(IMAGES))
+        work = _Work(config, limits, chat, model, Writer(out, recipe), _engine(options, asked))
         with Guard():
-            failed = asyncio.run(work.run(list(zip(asked, routed, strict=True))))
+            failed = asyncio.run(work.run(list(zip(asked, routed, recipes, strict=True))))
     console.print(f"Written to {out}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise RuntimeError(f"{failed} of {len(asked)} images could not be answered; the others are in {out}")
@@ -110,13 +115,24 @@ def _settings(options: Options) -> DictConfig:
     return config
 
 
-def _shown(recipe: Recipe, asked: Sequence[Request]) -> Recipe:
-    """The recipe without the map where none is given."""
-    if not recipe.needs_map or all(request.sample.map is not None for request in asked):
-        return recipe
-    console.print("No map was given for every image: the model is shown the image alone.")
+def _recipes(recipe: Recipe, asked: Sequence[Request]) -> list[Recipe]:
+    """The recipe as each request is answered by it: without the map where it has none.
+
+    Raises:
+        ValueError: A stage shows nothing but the map, and a request has none.
+    """
+    lacking = [request.name for request in asked if request.sample.map is None]
+    if not recipe.needs_map or not lacking:
+        return [recipe] * len(asked)
+    for stage in recipe.stages:
+        if stage.images == ("map",):
+            rule = f"is all that stage {stage.name} of recipe {recipe.name} shows, but {lacking[0]} has none"
+            raise invalid("map", None, rule, 'give --map, in a JSONL file "map" in each line, or take another recipe')
+    told = f"No map was given for {len(lacking)} of {len(asked)} images: of these the model is shown the image alone."
+    console.print(told, highlight=False)
     stages = [replace(stage, images=tuple(name for name in stage.images if name != "map")) for stage in recipe.stages]
-    return replace(recipe, stages=tuple(stages))
+    alone = replace(recipe, stages=tuple(stages))
+    return [alone if request.sample.map is None else recipe for request in asked]
 
 
 def _routed(options: Options, asked: Sequence[Request]) -> list[Routed]:
@@ -132,46 +148,42 @@ def _engine(options: Options, asked: Sequence[Request]) -> str:
     return "vllm" if torch.cuda.is_available() and len(asked) >= _WORTH_VLLM else "transformers"
 
 
+# What is asked, of which kind, and by which recipe it is answered.
+_Asked = tuple[Request, Routed, Recipe]
+
+
 @dataclass(frozen=True)
 class _Work:
     """One start of model and segmenter, and all that is asked of them."""
 
     config: DictConfig
-    recipe: Recipe
+    limits: Limits
     chat: ChatModel
     model: Path
     writer: Writer
     engine: str
 
-    async def run(self, asked: Sequence[tuple[Request, Routed]]) -> int:
+    async def run(self, asked: Sequence[_Asked]) -> int:
         """Answer everything; returns how many could not be answered."""
         sampling = sampling_of(self.config)
-        limits = self._limits()
         if self.engine == "transformers":
-            local = TransformersHost.load(self.model, self.chat, sampling, limits)
+            local = TransformersHost.load(self.model, self.chat, sampling, self.limits)
             return await self._answer_all(asked, local, at_once=1)
-        host = VllmHost.start(self.model, self.chat, sampling, limits, self.writer.folder / LOG)
+        host = VllmHost.start(self.model, self.chat, sampling, self.limits, self.writer.folder / LOG)
         try:
             return await self._answer_all(asked, host, at_once=self.config.concurrency)
         finally:
             host.close()
 
-    def _limits(self) -> Limits:
-        known = {field.name for field in fields(Limits)}
-        of_engine = {name: value for name, value in self.config.vllm.items() if name in known}
-        images = max(2, *(len(stage.images) for stage in self.recipe.stages))
-        lengths = {name: self.config[name] for name in ("max_prompt_length", "max_response_length")}
-        return Limits(**of_engine, **lengths, images=images)
-
-    async def _answer_all(self, asked: Sequence[tuple[Request, Routed]], generate: Generate, at_once: int) -> int:
-        needs_masks = any(routed.task != QUESTION for _, routed in asked)
+    async def _answer_all(self, asked: Sequence[_Asked], generate: Generate, at_once: int) -> int:
+        needs_masks = any(routed.task != QUESTION for _, routed, _ in asked)
         segmenter = create(SegmenterConfig(**self.config.segmenter)) if needs_masks else None
         places = asyncio.Semaphore(at_once)
 
-        async def answer(request: Request, routed: Routed) -> bool:
+        async def answer(request: Request, routed: Routed, recipe: Recipe) -> bool:
             async with places:
                 try:
-                    await self._answer(request, routed, generate, segmenter)
+                    await self._answer(request, routed, recipe, generate, segmenter)
                 except DeviceError:  # every later image would fail as well
                     raise
                 except (SegmentationError, ValueError) as error:
@@ -180,14 +192,19 @@ class _Work:
                 return True
 
         try:
-            return (await asyncio.gather(*[answer(request, routed) for request, routed in asked])).count(False)
+            return (await asyncio.gather(*[answer(*each) for each in asked])).count(False)
         finally:
             if segmenter is not None:
                 segmenter.close()
 
-    async def _answer(self, request: Request, routed: Routed, generate: Generate, segmenter: Segment | None) -> None:
-        scene = await asyncio.to_thread(Scene.load, request.sample, with_target=False)
+    async def _answer(
+        self, request: Request, routed: Routed, recipe: Recipe, generate: Generate, segmenter: Segment | None
+    ) -> None:
         lines = [f"{request.name}: {request.sample.question} ({routed.task}, chosen by {routed.by})"]
+        if routed.task != QUESTION and request.sample.map is not None and not recipe.needs_map:
+            lines.append(f"its map is left out: recipe {recipe.name} shows none")
+            request = replace(request, sample=without_map(request.sample))
+        scene = await asyncio.to_thread(Scene.load, request.sample, with_target=False)
         if routed.task == QUESTION:
             images = tuple(scene.images[name] for name in ("map", "satellite") if name in scene.images)
             reply = await generate(Turn(0, images, request.sample.question))
@@ -196,9 +213,9 @@ class _Work:
         else:
             assert segmenter is not None, "made for every task but a question"
             episode = await run_episode(
-                scene, self.recipe, generate=generate, segmenter=segmenter, frame_of=self.chat.frame_of
+                scene, recipe, generate=generate, segmenter=segmenter, frame_of=self.chat.frame_of
             )
-            for stage, result in zip(self.recipe.stages, episode.stages, strict=True):
+            for stage, result in zip(recipe.stages, episode.stages, strict=True):
                 lines.append(f"{stage.name}, thinking: {result.answer.thinking or '-'}")
                 told = f"{stage.name}, answer{_cut_off(result.reply)}"
                 lines.append(f"{told}: {result.reply.text.rpartition('</think>')[2].strip()}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import io
 import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +57,31 @@ def charts(evaluated: Evaluated, figures: Figures, folder: Path) -> dict[str, st
     Args:
         evaluated: The evaluation.
         figures: Its figures.
-        folder: Where `<chart>.png` goes; made where it is missing.
+        folder: Where `<chart>.png` goes; it is made.
 
     Returns:
         Chart to SVG element, in the order of the page. A chart that has nothing to show is left out. A point of the
         scatter is a link to `#s=<the sample's place in the set>`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     drawn: dict[str, str] = {}
     with _style():
-        for name, figure in _figures(evaluated, figures):
-            drawn[name] = _save(name, figure, folder)
+        for name, figure, told in _figures(evaluated, figures):
+            drawn[name] = _save(name, figure, told, folder)
     return drawn
 
 
-def _figures(evaluated: Evaluated, figures: Figures) -> Iterator[tuple[str, Figure]]:
-    yield "levels", _levels(figures)
-    yield "iou", _histogram(evaluated)
-    yield "kinds", _kinds(figures)
+def _figures(evaluated: Evaluated, figures: Figures) -> Iterator[tuple[str, Figure, str]]:
+    """Each chart's name, the chart, and what it shows in words."""
+    yield "levels", _levels(figures), "gIoU and cIoU of each stage by level, as in the table of figures"
+    yield "iou", _histogram(evaluated), "How many samples reach which IoU"
+    kinds = ", ".join(f"{name} {count}" for name, count in figures.kinds.items())
+    yield "kinds", _kinds(figures), f"What became of the samples: {kinds}"
     if figures.classes:
-        yield "classes", _classes(figures)
-    if len(evaluated.stages) > 1 and any(row.failure is None for row in evaluated.rows):
-        yield "refinement", _scatter(evaluated)
+        yield "classes", _classes(figures), "gIoU by class and function"
+    if figures.refinement is not None and any(row.failure is None for row in evaluated.rows):
+        changes = ", ".join(f"{name} {count}" for name, count in asdict(figures.refinement).items())
+        yield "refinement", _scatter(evaluated), f"What the last stage did to each mask: {changes}"
 
 
 @contextmanager
@@ -87,17 +92,19 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _save(name: str, figure: Figure, folder: Path) -> str:
-    """Write the PNG, give the SVG."""
-    draft = folder / f".{name}.png.part"
-    figure.savefig(draft, format="png", dpi=160)
-    draft.replace(folder / f"{name}.png")
+def _save(name: str, figure: Figure, told: str, folder: Path) -> str:
+    """Write the PNG, give the SVG: one picture to who does not see it, its links for the mouse alone.
+
+    Thousands of points would be as many stops of the tab key; all samples are in the gallery.
+    """
+    figure.savefig(folder / f"{name}.png", dpi=160)
     text = io.StringIO()
     # Ids are unique on the page, and the same evaluation gives the same page.
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") + len("<svg") :].replace("<a xlink:href", '<a tabindex="-1" xlink:href')
+    return f'<svg role="img" aria-label="{html.escape(told)}"{svg}'
 
 
 def plain(text: str, most: int) -> str:

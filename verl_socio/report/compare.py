@@ -103,14 +103,15 @@ def _paired(a: Evaluated, b: Evaluated) -> list[tuple[SampleRow, SampleRow]]:
         raise invalid("compare", str(b.folder), rule, "evaluate both on the same data, split and max_samples")
     for one in (a, b):
         # Two may have stopped after the same samples.
-        if not one.has_summary:
-            rule = f"is not finished: it has no summary.json beside its {len(one.rows)} results"
+        if not one.is_finished:
+            lacking = "no summary.json" if not one.has_summary else f"{one.missing} samples without a result"
+            rule = f"is not finished: it has {lacking} beside its {len(one.rows)} results"
             raise invalid("compare", str(one.folder), rule, _FINISH)
     rows = {row.id: row for row in b.rows}
     for one, other in ((a, b), (b, a)):
         known = {row.id for row in one.rows}
-        if lacking := [row.id for row in other.rows if row.id not in known]:
-            rule = f"has no result for {len(lacking)} samples of {other.folder}, such as {lacking[0]}"
+        if left_out := [row.id for row in other.rows if row.id not in known]:
+            rule = f"has no result for {len(left_out)} samples of {other.folder}, such as {left_out[0]}"
             raise invalid("compare", str(one.folder), rule, _FINISH)
     return [(row, rows[row.id]) for row in a.rows]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from verl_socio.bootstrap import FIGURES, Interval, SegmentationRatios
 from verl_socio.evaluate.intervals import Intervals, add, intervals
@@ -81,8 +81,12 @@ def figures_of(evaluated: Evaluated) -> Figures:
     rows, stages = evaluated.rows, evaluated.stages
     kinds = [kind_of(row) for row in rows]
     changes = [change for row in rows if (change := change_of(row)) is not None]
+    summary = summarise(rows, stages, evaluated.protocol)
+    if not evaluated.is_finished:
+        # The box was made from the targets of the whole set, of which these rows are a part.
+        summary = replace(summary, center_box_share=None)
     return Figures(
-        summary=summarise(rows, stages, evaluated.protocol),
+        summary=summary,
         intervals=intervals(rows, stages, evaluated.protocol),
         timings=timings(rows),
         classes=_classes(evaluated),

@@ -14,6 +14,7 @@ from yaml import YAMLError
 from verl_socio.errors import invalid
 from verl_socio.evaluate.protocols import PROTOCOLS, Protocol
 from verl_socio.evaluate.rows import SampleRow, read_rows
+from verl_socio.evaluate.subject import title_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Evaluated:
     @property
     def title(self) -> str:
         """The model and what it was evaluated on."""
-        return f"{Path(str(self.config.model)).name} on {self.config.data}, split {self.config.split}"
+        return f"{title_of(str(self.config.model))} on {self.config.data}, split {self.config.split}"
 
     @property
     def has_summary(self) -> bool:
@@ -47,9 +48,15 @@ class Evaluated:
         return (self.folder / "summary.json").is_file()
 
     @property
+    def size(self) -> int | None:
+        """Samples of the set; None where the fingerprint is from before it said so."""
+        size: int | None = self.mark["notes"].get("samples")
+        return size
+
+    @property
     def missing(self) -> int:
-        """Samples before the last one that have no row; how many follow it no row says."""
-        return self.rows[-1].index + 1 - len(self.rows)
+        """Samples that have no row; where the set's size is not known, those before the last one that has."""
+        return (self.size or self.rows[-1].index + 1) - len(self.rows)
 
     @property
     def is_finished(self) -> bool:
@@ -75,6 +82,7 @@ def load(folder: Path) -> Evaluated:
         stages = tuple(str(name) for name, stage in config.recipe.stages.items() if stage is not None)
         identity, notes = mark["identity"], mark["notes"]
         assert isinstance(identity, dict) and isinstance(notes, dict) and isinstance(mark["sha256"], str)
+        assert isinstance(notes.get("samples"), int | None)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, YAMLError) as error:
         found = f"{type(error).__name__}: {error}".splitlines()[0]
         rule = f"must hold the settings and the fingerprint of an evaluation ({found})"

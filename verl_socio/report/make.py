@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jinja2
@@ -21,7 +22,6 @@ from verl_socio.report.kinds import KINDS
 from verl_socio.report.load import Evaluated, load
 from verl_socio.report.samples import entries
 from verl_socio.text import printable
-from verl_socio.whole_file import write_whole
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -41,11 +41,17 @@ def make(folder: Path) -> Path:
     evaluated = load(folder)
     figures = figures_of(evaluated)
     samples = entries(evaluated)
-    drawn = charts(evaluated, figures, folder / "charts")
-    write_whole(folder / "report.json", json.dumps(_machine(evaluated, figures, samples), indent=1, allow_nan=False))
-    page = folder / "report.html"
-    write_whole(page, printable(_page(evaluated, figures, samples, drawn)))
-    return page
+    # Drafts of this call alone: the evaluation may be ending, and write its report at the same time.
+    with TemporaryDirectory(prefix=".report-", dir=folder) as name:
+        drafts = Path(name)
+        drawn = charts(evaluated, figures, drafts / "charts")
+        machine = json.dumps(_machine(evaluated, figures, samples), indent=1, allow_nan=False)
+        (drafts / "report.json").write_text(machine, encoding="utf-8")
+        (drafts / "report.html").write_text(printable(_page(evaluated, figures, samples, drawn)), encoding="utf-8")
+        (folder / "charts").mkdir(exist_ok=True)
+        for draft in [path for path in drafts.rglob("*") if path.is_file()]:
+            draft.replace(folder / draft.relative_to(drafts))
+    return folder / "report.html"
 
 
 def _machine(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +77,7 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
     # What is published is of all samples.
     papers = papers_of(evaluated.config) if evaluated.is_finished else ()
     lines = figures.summary.lines
+    classes = {each.name for each in figures.classes}
     return environment.get_template("report.html.jinja").render(
         evaluated=evaluated,
         figures=figures,
@@ -87,7 +94,8 @@ def _page(evaluated: Evaluated, figures: Figures, samples: list[dict[str, Any]],
         kinds=KINDS,
         charts=drawn,
         samples=samples,
-        asked=sorted({each.name for each in figures.classes}),
+        # Each with a sample that asks it.
+        asked=dict(sorted({row.question: row.index for row in evaluated.rows if row.question in classes}.items())),
         style=(_PAGE / "report.css").read_text(encoding="utf-8"),
         script=script,
         # Nothing but this very script may run, whatever the texts of models and data hold.

@@ -122,7 +122,7 @@ def check_samples(protocol: Protocol, samples: Sequence[Sample]) -> None:
     """Check that the samples have what the protocol measures by.
 
     Raises:
-        ValueError: One has not; it is named.
+        ValueError: One has not; it is named. Or there is nothing to detect in any of them.
     """
     for sample in samples:
         truth = sample.truth
@@ -134,3 +134,7 @@ def check_samples(protocol: Protocol, samples: Sequence[Sample]) -> None:
         if not is_there[protocol.needs]:
             rule = f"needs the {protocol.needs} of every sample, but {sample.id} has none"
             raise invalid("protocol", protocol.name, rule, "use protocol=auto, or data that have it")
+    # Average precision is a share of the objects: without any there is no figure, which the whole run would tell last.
+    if protocol.needs == BOXES and not any(sample.truth.boxes_xyxy for sample in samples):
+        rule = f"needs an object in one of the {len(samples)} samples, but none has a box"
+        raise invalid("protocol", protocol.name, rule, "check data and split")

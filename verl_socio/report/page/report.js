@@ -123,7 +123,8 @@ function update() {
   chosen = samples.filter(
     (sample) =>
       (level === "" || sample.level === level) &&
-      (asked === "" || sample.question === asked) &&
+      // By a sample that asks it: HTML would change some characters of a text.
+      (asked === "" || sample.question === byIndex.get(Number(asked)).question) &&
       (kind === "" || sample.kind === kind) &&
       (refinement === "" || REFINEMENT[refinement](sample)) &&
       holds(sample, words),
@@ -173,19 +174,14 @@ function step(by) {
   if (at >= 0 && at < chosen.length) show(chosen[at]);
 }
 
+// The bar with its buttons stays as it is, so that the button that was pressed keeps the focus.
 function show(sample) {
   open = sample;
-  const button = (label, act) => {
-    const made = make("button", { type: "button" }, label);
-    made.addEventListener("click", act);
-    return made;
-  };
-  byId("inside").replaceChildren(
-    make(
-      "div", { class: "bar" }, make("h3", {}, sample.question),
-      make("span", { class: "iou" }, sample.failure === null ? `IoU ${percent(sample.iou)}` : "failed"), changeText(sample),
-      button("←", () => step(-1)), button("→", () => step(1)), button("close", () => dialog.close()),
-    ),
+  byId("title").textContent = sample.question;
+  byId("outcome").replaceChildren(
+    make("span", { class: "iou" }, sample.failure === null ? `IoU ${percent(sample.iou)}` : "failed"), " ", changeText(sample) ?? "",
+  );
+  byId("details").replaceChildren(
     make("p", { class: "note" }, `${[sample.id, sample.level, sample.kind].filter(Boolean).join(" · ")} · ${sample.size_wh.join(" × ")} px${sample.center_box_iou === null ? "" : ` · centre box ${percent(sample.center_box_iou)}`}`),
     ...(sample.failure === null ? [] : [make("pre", {}, sample.failure)]),
     tilesheet(sample),
@@ -207,6 +203,9 @@ cards.addEventListener("click", (event) => {
   const clicked = event.target.closest(".card");
   if (clicked !== null) show(byIndex.get(Number(clicked.dataset.index)));
 });
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
+byId("close").addEventListener("click", () => dialog.close());
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog) dialog.close();
 });
