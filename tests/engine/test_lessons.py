@@ -72,6 +72,7 @@ def rollout(config: DictConfig, model: Path, question: int, answers: list[list[i
     recipe = Recipe.from_config(OmegaConf.to_container(config.recipe, resolve=True))
     loop, server = object.__new__(EpisodeAgentLoop), Repeats(answers)
     loop.rollout_config, loop.server_manager = SimpleNamespace(prompt_length=512, response_length=192), server
+    loop.config = resolve("embedded", [])
 
     async def run() -> list[AgentLoopOutput]:
         segmenter = create(SegmenterConfig(**config.segmenter))

@@ -23,6 +23,7 @@ from verl_socio.engine.report import Report
 from verl_socio.masks import Masks, SegmentationError
 from verl_socio.recipes import Recipe
 from verl_socio.segment.box_segmenter import BoxSegmenter
+from verl_socio.train.settings import resolve
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "recipe" / "socioreasoner.yaml"
 # All marks for the place, half of them, none.
@@ -62,18 +63,20 @@ def rollouts(
 ) -> tuple[list[Any], dict[int, list[AgentLoopOutput]], Report]:
     """One rollout a box: how each call ended, the outputs of those that ended well, and what the worker reports."""
     outputs: dict[int, list[AgentLoopOutput]] = {}
+    config = resolve("embedded", [])
 
     async def run(self: Any, sampling_params: Any, trajectory: Any, *, index: int) -> None:
         loop = object.__new__(EpisodeAgentLoop)
         loop.rollout_config = SimpleNamespace(prompt_length=2048, response_length=192)
         loop.server_manager = Server(chat, boxes[index])
+        loop.config = config
         outputs[index] = await loop.run(sampling_params, sample=sample.to_row())
 
     monkeypatch.setattr(workers._AgentLoopWorker, "_run_agent_loop", run)
     worker = object.__new__(workers.EpisodeWorker)
     worker.config, worker._report = OmegaConf.create({"trainer": {"picture_freq": 0}}), Report()
-    config: Any = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
-    recipe = Recipe.from_config({**config, "refine_from": "best"})
+    shipped: Any = OmegaConf.to_container(OmegaConf.load(SHIPPED), resolve=True)
+    recipe = Recipe.from_config({**shipped, "refine_from": "best"})
 
     async def question() -> tuple[list[Any], Report]:
         current_group.set(Group(Host(recipe, chat, segmenter), len(boxes)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import torch
+from omegaconf import DictConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+from verl.utils.torch_dtypes import PrecisionType
 from verl.workers.rollout.replica import TokenOutput
 
 from verl_socio.chat import Encoded
@@ -81,10 +83,11 @@ class EpisodeAgentLoop(AgentLoopBase):
     async def _generate(self, group: Group, turn: Turn, sampling_params: dict[str, Any]) -> Reply:
         started = time.monotonic()
         chat, stage = group.host.chat, group.host.recipe.stages[turn.stage]
-        if turn.stage == 0:
-            encoded = await group.first_turn(lambda: chat.encode(turn))
-        else:
-            encoded = await asyncio.to_thread(chat.encode, turn)
+
+        def encode() -> Encoded:
+            return as_the_actor_reads(chat.encode(turn), self.config)
+
+        encoded = await (group.first_turn(encode) if turn.stage == 0 else asyncio.to_thread(encode))
         budget = self.rollout_config.prompt_length
         if len(encoded.prompt_ids) > budget:
             rule = f"is too small: the prompt of stage {stage.name} has {len(encoded.prompt_ids)} tokens"
@@ -115,6 +118,19 @@ class EpisodeAgentLoop(AgentLoopBase):
             metrics=AgentLoopMetrics(generate_sequences=tokens.seconds),
             extra_fields={**tokens.output.extra_fields, "reward_extra_info": stage_record(episode, result)},
         )
+
+
+def as_the_actor_reads(encoded: Encoded, config: DictConfig) -> Encoded:
+    """A turn with its patches in the precision that FSDP casts the actor's and the reference's inputs to.
+
+    In bfloat16 the same numbers reach the model, and a step's pictures, which wait in the host's memory until they are
+    learnt from, take half the room.
+    """
+    precision = config.actor_rollout_ref.actor.fsdp_config.mixed_precision
+    # verl's own choice where none is named.
+    dtype = PrecisionType.to_dtype(precision.param_dtype if precision else "bf16")
+    features = {**encoded.features, "pixel_values": encoded.features["pixel_values"].to(dtype)}
+    return replace(encoded, features=features)
 
 
 def training_features(output: AgentLoopOutput) -> dict[str, torch.Tensor]:

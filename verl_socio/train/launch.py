@@ -13,7 +13,7 @@ from rich.console import Console
 
 from verl_socio.checkpoints import newest_whole, step_of
 from verl_socio.train.gain import gain_table
-from verl_socio.train.memory import report
+from verl_socio.train.memory_check import check_memory, report
 from verl_socio.train.prepare import prepare
 from verl_socio.train.progress import MetricsFollower
 from verl_socio.train.run_folder import claim
@@ -33,12 +33,13 @@ def launch(name: str, overrides: Sequence[str], *, dry_run: bool) -> None:
         dry_run: Print the settings, and on a GPU what memory they take, and stop: nothing is made or started.
 
     Raises:
-        ValueError: A setting, the model or the data break a rule; nothing was started.
+        ValueError: A setting, the model or the data break a rule, or no GPU holds the run; nothing was started.
     """
     config = resolve(name, overrides)
     if dry_run:
         console.print(shown(config) + report(config), markup=False, highlight=False, soft_wrap=True)
         return
+    check_memory(config, name, overrides)
     from verl_socio.train.checks import check  # transformers and torch, which a dry run need not wait for
 
     prepare(config)
