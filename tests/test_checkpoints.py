@@ -1,11 +1,24 @@
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verl_socio.checkpoints import is_whole, keep_newest, mark_whole, newest_whole, size_of, step_of, unmark
+from verl_socio.checkpoints import (
+    free_bytes,
+    is_whole,
+    keep_newest,
+    make_room,
+    mark_whole,
+    newest_whole,
+    size_of,
+    step_of,
+    unmark,
+    whole,
+)
 
 FILES = {"actor/model_world_size_1_rank_0.pt": 900, "actor/huggingface/config.json": 20, "data.pt": 30}
 
@@ -127,6 +140,57 @@ def test_the_oldest_of_all_starts_are_removed(tmp_path: Path, count: int | None,
     write(tmp_path / "global_step_1_old")
     keep_newest(tmp_path, count)
     assert set(tmp_path.iterdir()) == {tmp_path / f"global_step_{step}" for step in kept} | others
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets a disk hold so many bytes more than the checkpoints in `tmp_path`; what is removed from it becomes free."""
+
+    def hold(more: int) -> None:
+        total = more + size_of(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=total - size_of(tmp_path)))
+
+    return hold
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [(950, {2, 9, 10, 100}), (949, {9, 10, 100}), (0, {9, 10, 100}), (-1, {10, 100}), (-1900, {100})],
+)
+def test_where_the_disk_is_short_the_oldest_give_way_as_few_as_it_takes(
+    tmp_path: Path, disk: Callable[[int], None], more: int, kept: set[int]
+) -> None:
+    for step in (2, 9, 10, 100):
+        write(tmp_path / f"global_step_{step}")
+    disk(more)
+    make_room(tmp_path, 4)
+    assert {step_of(path) for path in whole(tmp_path)} == kept
+
+
+@pytest.mark.parametrize(("more", "count"), [(-1901, 4), (0, None), (0, 0), (0, -1)])
+def test_none_gives_way_for_nothing_or_where_all_are_kept(
+    tmp_path: Path, disk: Callable[[int], None], more: int, count: int | None
+) -> None:
+    for step in (2, 9, 10, 100):
+        write(tmp_path / f"global_step_{step}")
+    disk(more)
+    make_room(tmp_path, count)
+    assert [step_of(path) for path in whole(tmp_path)] == [2, 9, 10, 100]
+
+
+def test_the_only_whole_checkpoint_stays_and_so_does_what_is_not_whole(
+    tmp_path: Path, disk: Callable[[int], None]
+) -> None:
+    folders = {write(tmp_path / "global_step_1", mark=False), write(tmp_path / "global_step_2")}
+    disk(0)
+    make_room(tmp_path, 1)
+    assert set(tmp_path.iterdir()) == folders
+    make_room(tmp_path / "gone", 1)
+
+
+def test_room_is_looked_for_where_a_folder_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free={tmp_path: 7}[folder]))
+    assert free_bytes(tmp_path / "not" / "yet") == free_bytes(tmp_path) == 7
 
 
 def test_marks_survive_a_move_of_the_run(checkpoint: Path, tmp_path: Path) -> None:

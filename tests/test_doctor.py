@@ -167,6 +167,24 @@ def test_an_old_driver_fails_and_a_full_gpu_is_warned_of():
     assert doctor.check_gpus("cpu", []).status == "ok"
 
 
+def test_vllm_finds_what_it_compiles_with_as_triton_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(doctor.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert doctor.check_compiler("cpu").status == "ok"
+    both = f"not found: a C compiler (gcc, clang) and {tmp_path}/Python.h"
+    assert (doctor.check_compiler("gpu").status, doctor.check_compiler("gpu").detail) == ("fail", both)
+    (tmp_path / "Python.h").touch()
+    for name, found in (("cc", False), ("clang", True), ("gcc", True)):
+        (tmp_path / name).write_text("#!/bin/sh")
+        (tmp_path / name).chmod(0o755)
+        assert (doctor.check_compiler("gpu").status == "ok") is found, name
+    monkeypatch.setenv("CC", "icx")
+    assert "the C compiler that CC names (icx)" in doctor.check_compiler("gpu").detail
+    monkeypatch.setenv("CC", str(tmp_path / "cc"))
+    assert doctor.check_compiler("gpu").status == "ok"
+
+
 def test_a_container_limit_counts_what_is_left_of_it(tmp_path: Path):
     assert doctor.container_limit_gib(tmp_path) is None
     (tmp_path / "memory.current").write_text(f"{doctor.GIB}\n")

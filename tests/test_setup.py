@@ -17,7 +17,8 @@ LOCKS = ("cpu", "gpu")
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone with nothing in it but what set-up reads."""
-    for name in ("training_scripts/setup.sh", "pyproject.toml", "configs/lock/cpu.txt", "configs/lock/gpu.txt"):
+    read = ("training_scripts/setup.sh", "pyproject.toml", "configs/lock/cpu.txt", "configs/lock/gpu.txt")
+    for name in (*read, "verl_socio/doctor.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -162,12 +163,39 @@ def test_the_first_set_up_asks_nvidia_smi(clone: Path, listed: str, device: str)
     assert state(clone)[:2] == ["partial", device]
 
 
+@pytest.mark.parametrize(
+    ("driver", "named", "told", "begun"),
+    [
+        ("579.99", "", True, False),
+        ("579.99", "gpu", True, True),
+        ("580.65.06", "", False, True),
+        ("1000.1", "", False, True),
+        ("[N/A]", "", False, True),
+    ],
+)
+def test_an_old_driver_is_told_of_before_anything_is_installed(
+    clone: Path, driver: str, named: str, told: bool, begun: bool
+):
+    (clone / "bin").mkdir()
+    script = f'case "$1" in -L) echo "GPU 0: A100";; *driver_version*) echo "{driver}"; echo "{driver}";; esac'
+    (clone / "bin/nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (clone / "bin/nvidia-smi").chmod(0o755)
+    python = fake_python(clone, "exit 1")
+    path = f"{clone}/bin:{os.environ['PATH']}"
+    done = bash(
+        clone, "bash training_scripts/setup.sh", VERL_SOCIO_PYTHON=str(python), PATH=path, VERL_SOCIO_DEVICE=named
+    )
+    assert done.returncode == 1
+    assert (f"NVIDIA's driver is {driver}, and torch, built for CUDA 13, needs 580 or newer" in done.stderr) is told
+    assert ("setting up .venv for the GPU" in done.stderr) is begun
+
+
 def test_a_missing_python_is_named_with_its_fix(clone: Path):
     done = bash(clone, "set -e; source training_scripts/setup.sh; echo went on")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "found no Python 3.11" in done.stderr
-    assert "apt install python3.11" in done.stderr
+    assert "apt install python3.11 python3.11-venv, for GPUs also python3.11-dev gcc" in done.stderr
 
 
 def test_a_python_whose_path_has_a_space_is_found(clone: Path):

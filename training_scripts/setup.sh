@@ -92,9 +92,23 @@ find_python() {
     fi
   done
   _vs_say "found no Python 3.11 that has venv and pip (looked for ${VERL_SOCIO_PYTHON:-python3.11, python3 and python})." \
-    "Fix: install one (Debian and Ubuntu: apt install python3.11 python3.11-venv; elsewhere pyenv, conda, or" \
-    "uv python install 3.11) and put it on PATH, or name it: VERL_SOCIO_PYTHON=/path/to/python3.11"
+    "Fix: install one (Debian and Ubuntu: apt install python3.11 python3.11-venv, for GPUs also python3.11-dev gcc;" \
+    "elsewhere pyenv, conda, or uv python install 3.11) and put it on PATH, or name it: VERL_SOCIO_PYTHON=/path/to/python3.11"
   return 1
+}
+
+# With an older driver torch finds no GPU: better said before gigabytes are fetched. Who names the device sets up for
+# another machine, or has CUDA's own remedy for old drivers.
+check_driver() {
+  local found least
+  found=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null) || return 0
+  found=${found%%$'\n'*}
+  [[ ${found%%.*} =~ ^[0-9]+$ ]] || return 0
+  least=$(sed -n 's/^LEAST_DRIVER = //p' "$verl_socio_root/verl_socio/doctor.py")
+  ((${found%%.*} < least)) || return 0
+  _vs_say "NVIDIA's driver is $found, and torch, built for CUDA 13, needs $least or newer. Fix: update the driver;" \
+    "or train the embedded default: VERL_SOCIO_DEVICE=cpu; or set up all the same: VERL_SOCIO_DEVICE=gpu"
+  [[ ${VERL_SOCIO_DEVICE:-} == gpu ]]
 }
 
 pin() { sed -n "s/^$1==//p" "$_vs_lock"; }
@@ -179,6 +193,7 @@ on_exit() {
 
 make_venv() {
   python=$(find_python)
+  [[ $verl_socio_device == cpu ]] || check_driver
   # Settings meant for other environments would send packages elsewhere, or hide that they are missing here.
   unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT
   export PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1

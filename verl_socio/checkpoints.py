@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from verl_socio.errors import invalid
 
 _MARK = "complete.json"
 _FOLDER = re.compile(r"global_step_(\d+)")
+_log = logging.getLogger(__name__)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -61,9 +63,18 @@ def is_whole(checkpoint: Path) -> bool:
     return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
 
 
+def whole(checkpoints: Path) -> list[Path]:
+    """The whole checkpoints in a run's checkpoint folder, by their steps."""
+    if not checkpoints.is_dir():
+        return []
+    found = [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
+    return sorted(found, key=step_of)
+
+
 def newest_whole(checkpoints: Path) -> Path | None:
     """The whole checkpoint with the highest step in a run's checkpoint folder, or None."""
-    return max(_whole(checkpoints), key=step_of, default=None)
+    found = whole(checkpoints)
+    return found[-1] if found else None
 
 
 def keep_newest(checkpoints: Path, count: int | None) -> None:
@@ -74,8 +85,32 @@ def keep_newest(checkpoints: Path, count: int | None) -> None:
         count: How many stay; all of them for None, and below 1 as verl has it.
     """
     if count is not None and count > 0:
-        for old in sorted(_whole(checkpoints), key=step_of)[:-count]:
+        for old in whole(checkpoints)[:-count]:
             shutil.rmtree(old)
+
+
+def make_room(checkpoints: Path, count: int | None) -> None:
+    """Remove the oldest whole checkpoints, as few as it takes, where the disk cannot hold one more; the newest stays.
+
+    verl, too, removes the oldest before it writes, but not where it has written fewer than `count` since the start.
+
+    Args:
+        checkpoints: A run's checkpoint folder.
+        count: How many the run keeps, as for `keep_newest`; where it keeps all, none is removed here either.
+    """
+    found = whole(checkpoints)
+    if count is None or count < 1 or not found:
+        return
+    *older, newest = found
+    missing = size_of(newest) - free_bytes(checkpoints)
+    if missing > sum(map(size_of, older)):
+        return  # nothing is lost for a checkpoint that cannot be written even so
+    for old in older:
+        if missing <= 0:
+            return
+        _log.warning("%s is removed: the disk has no room for another checkpoint beside it", old)
+        missing -= size_of(old)
+        shutil.rmtree(old)
 
 
 def check_disk(checkpoints: Path) -> None:
@@ -90,7 +125,7 @@ def check_disk(checkpoints: Path) -> None:
     newest = newest_whole(checkpoints)
     if newest is None:
         return
-    free, needed = shutil.disk_usage(checkpoints).free, size_of(newest)
+    free, needed = free_bytes(checkpoints), size_of(newest)
     if free < needed:
         raise OSError(
             errno.ENOSPC,
@@ -105,10 +140,11 @@ def size_of(checkpoint: Path) -> int:
     return sum(path.stat().st_size for path in _files(checkpoint))
 
 
-def _whole(checkpoints: Path) -> list[Path]:
-    if not checkpoints.is_dir():
-        return []
-    return [path for path in checkpoints.iterdir() if _FOLDER.fullmatch(path.name) and is_whole(path)]
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free where a folder is, or will be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def _files(checkpoint: Path) -> list[Path]:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -19,6 +20,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from verl_socio.checkpoints import free_bytes
+
 ROOT = Path(__file__).resolve().parent.parent
 # The settings' output_root; a run that is given another one writes elsewhere.
 RUNS = ROOT / "outputs"
@@ -27,14 +30,17 @@ MEND = f"{SETUP} --again"
 GIB = 1024**3
 # On a CPU, measured, with some room: the embedded default takes 7 GB of memory, and Ray's object store with the
 # weights on their way to vLLM about 1 GB of /dev/shm. For a GPU, reckoned and not measured: the fp32 weights of
-# Qwen2.5-VL-3B are 15 GB, pass through /dev/shm, and with Adam's two moments make a checkpoint of 45 GB.
-NEEDS_GIB = {"cpu": {"memory": 8, "shm": 2, "disk": 5}, "gpu": {"memory": 48, "shm": 16, "disk": 100}}
+# Qwen2.5-VL-3B are 15 GB, pass through /dev/shm, and with Adam's two moments make a checkpoint of 45 GB, of which three
+# are kept while a fourth is written; 20 GB are for what is fetched and merged. The memory is for adapters on one GPU of
+# 24 GB; docs/recipes.md has what other settings take, up to five times as much.
+NEEDS_GIB = {"cpu": {"memory": 8, "shm": 2, "disk": 5}, "gpu": {"memory": 64, "shm": 16, "disk": 190}}
 # The Docker default for /dev/shm is 64 MB; below this Ray does not start at all.
 LEAST_SHM_GIB = 0.25
 # The first NVIDIA driver series for CUDA 13, for which the GPU lock's torch is built.
 LEAST_DRIVER = 580
-# Qwen2.5-VL-3B with its optimizer state sharded over the ranks, and vLLM beside it.
-LEAST_GPU_GIB = 24
+COMPILER_FIX = "install it (Debian and Ubuntu: apt install python3.11-dev gcc), or name a C compiler by CC"
+# By the estimate, adapters of Qwen2.5-VL-3B on a card of 24 GB, of which CUDA shows less.
+LEAST_GPU_GIB = 21
 LEAST_GLIBC = (2, 31)
 ENTRY_POINTS = ("verl.plugins", "vllm.platform_plugins", "vllm.general_plugins")
 HUB_ITEMS = (
@@ -90,6 +96,7 @@ def examine() -> list[Finding]:
         lambda: check_packages(device, ROOT / "configs" / "lock"),
         lambda: check_device(device, gpus, hidden=len(listed) - len(gpus)),
         lambda: check_gpus(device, gpus, trouble),
+        lambda: check_compiler(device),
         lambda: check_torchvision(device),
         check_sam2,
         check_entry_points,
@@ -288,6 +295,28 @@ def check_gpus(device: str, gpus: list[Gpu], trouble: str = "") -> Finding:
     return Finding("GPUs", "ok", detail)
 
 
+def check_compiler(device: str) -> Finding:
+    """What vLLM and torch compile with when a run starts on a GPU."""
+    if device == "cpu":
+        return Finding("Compiler", "ok", "not needed without a GPU")
+    if missing := missing_to_compile():
+        return Finding("Compiler", "fail", f"not found: {missing}", COMPILER_FIX)
+    return Finding("Compiler", "ok", "a C compiler and Python's headers")
+
+
+def missing_to_compile() -> str:
+    """What Triton, which compiles for the GPU, would look for in vain on this machine; "" where it is all there."""
+    missing = []
+    named = os.environ.get("CC")
+    # Triton takes no other names, `cc` neither.
+    if not any(shutil.which(name) for name in ([named] if named is not None else ["gcc", "clang"])):
+        missing.append("a C compiler (gcc, clang)" if named is None else f"the C compiler that CC names ({named})")
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    if not header.is_file():
+        missing.append(str(header))
+    return " and ".join(missing)
+
+
 def check_torchvision(device: str) -> Finding:
     """A CPU torch with torchvision's CUDA build needs the package's remedy, which entry points apply."""
     found = _version("torchvision")
@@ -393,12 +422,8 @@ def check_shared_memory(device: str) -> Finding:
 
 def check_disk(device: str, folder: Path) -> Finding:
     """Room for checkpoints in a folder, or where it will be made."""
-    while not folder.exists():
-        folder = folder.parent
     fix = "free some, or let the run write elsewhere"
-    return enough(
-        "Disk", shutil.disk_usage(folder).free / GIB, NEEDS_GIB[device]["disk"], f"free in {folder}", fix, least=1
-    )
+    return enough("Disk", free_bytes(folder) / GIB, NEEDS_GIB[device]["disk"], f"free in {folder}", fix, least=1)
 
 
 def enough(name: str, found: float, wanted: float, unit: str, fix: str, least: float | None = None) -> Finding:

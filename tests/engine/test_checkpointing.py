@@ -120,6 +120,22 @@ def test_checkpoints_of_earlier_starts_count_among_those_that_are_kept(
     assert {path.name for path in tmp_path.iterdir()} == {"global_step_4", "global_step_5"}
 
 
+def test_where_the_disk_is_full_the_oldest_gives_way_before_the_next_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (20, 40):
+        write(tmp_path, step, whole=True)
+
+    def usage(_: Path) -> Usage:
+        used = 1000 * len(list(tmp_path.iterdir()))
+        return Usage(2500, used, 2500 - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    monkeypatch.setattr(PPOTrainerSync, "_save_checkpoint", lambda trainer: write(tmp_path, 60, whole=False))
+    trainer_of(tmp_path, step=60, keep=3)._save_checkpoint()
+    assert {path.name for path in tmp_path.iterdir()} == {"global_step_40", "global_step_60"}
+
+
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = write(tmp_path, 4, whole=True)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10_000, 9_500, 500))

@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
 
-from verl_socio.engine.run import _ray_init, check, train
+from verl_socio.engine.run import _check_places, _ray_init, check, train
 from verl_socio.train.settings import resolve
+
+THREE_B = "qwen2_5_vl_3b_socioseg"
+STORES = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
 
 
 @pytest.fixture
@@ -16,6 +20,39 @@ def test_a_run_has_a_cluster_of_its_own_whatever_runs_on_the_machine(config: Dic
     started = _ray_init(config, None)
     assert started["address"] == "local"
     assert (started["num_cpus"], started["num_gpus"]) == (16, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "cores", "places"),
+    [
+        # Three a rank; one each for the trainer, its queue, the queue's stores and the segmenters; and a free one.
+        ("embedded", ["trainer.n_gpus_per_node=4"], 2, 17),
+        ("embedded", ["ray_kwargs.ray_init.num_cpus=1"], 2, 8),
+        (THREE_B, ["trainer.n_gpus_per_node=1", f"{STORES}=1"], 4, 9),
+        (THREE_B, ["trainer.n_gpus_per_node=1", f"{STORES}=8"], 4, 16),
+        (THREE_B, ["trainer.n_gpus_per_node=1"], 64, 64),
+        (THREE_B, ["hardware=full_8x80gb", f"{STORES}=1"], 16, 36),
+        (THREE_B, ["hardware=full_8x80gb", f"{STORES}=1", "segmenter.num_cpus=0.3"], 16, 31),
+    ],
+)
+def test_a_cluster_of_its_own_has_a_place_for_every_process(
+    name: str, overrides: list[str], cores: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verl_socio.engine.run.get_num_cpus", lambda **_: cores)
+    assert _ray_init(resolve(name, overrides), None)["num_cpus"] == places
+
+
+def node(cpus: int, gpus: int, alive: bool = True) -> dict[str, Any]:
+    """As Ray describes one."""
+    return {"Alive": alive, "Resources": {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})}
+
+
+def test_a_cluster_that_is_joined_has_to_have_the_places() -> None:
+    config = resolve(THREE_B, ["trainer.n_gpus_per_node=2", "trainer.nnodes=2", f"{STORES}=1"])
+    _check_places(config, [node(12, 2), node(4, 0), node(12, 4)])
+    message = r"nnodes = 2: .* with 2 of Ray's GPUs and 12 of its CPUs; .*have 2 and 12, 2 and 11, 1 and 99\. Fix: "
+    with pytest.raises(ValueError, match=message):
+        _check_places(config, [node(12, 2), node(11, 2), node(99, 1), node(99, 2, alive=False)])
 
 
 def test_a_cluster_that_is_joined_says_itself_what_it_has_and_is_told_where_metrics_go(

@@ -15,36 +15,12 @@ from verl_socio.data.sample import ImageRef
 from verl_socio.masks import SegmentationError
 from verl_socio.segment import SegmenterConfig, create
 from verl_socio.segment.counters import Counters
-from verl_socio.segment.pool import SegmenterPool, _places
+from verl_socio.segment.pool import SegmenterPool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 BOXES = [Prompt((5.0, 6.0, 60.0, 40.0)), Prompt((1.0, 1.0, 30.0, 20.0), ((4.0, 4.0),), (1,))]
 SETTINGS: dict[str, Any] = {"num_cpus": 0.25, "device": "cpu"}
-
-
-def node(name: str, gpus: int, alive: bool = True) -> dict[str, Any]:
-    """As Ray describes one."""
-    return {"NodeID": name * 56, "Alive": alive, "Resources": {"CPU": 8.0, **({"GPU": float(gpus)} if gpus else {})}}
-
-
-NODES = [node("b", 2), node("c", 0), node("a", 2), node("d", 2, alive=False)]
-
-
-def test_actors_that_share_gpus_are_dealt_out_over_the_nodes_that_have_some() -> None:
-    places = _places(SegmenterConfig(num_actors=5), NODES)
-    assert [(strategy.node_id[0], turn) for strategy, turn in places] == [
-        ("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("settings", "nodes"),
-    [({"device": "cpu"}, NODES), ({"weights": "boxes"}, NODES), ({"num_gpus": 0.5}, NODES), ({}, [node("c", 0)])],
-)
-def test_all_other_actors_go_where_ray_sends_them(settings: dict[str, Any], nodes: list[dict[str, Any]]) -> None:
-    config = SegmenterConfig(num_actors=2, **settings)
-    assert _places(config, nodes) == [("DEFAULT", 0), ("DEFAULT", 1)]
 
 
 @pytest.fixture(scope="module")

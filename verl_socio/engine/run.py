@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import ray
 from omegaconf import DictConfig, OmegaConf
+from ray._private.utils import get_num_cpus
 from ray.exceptions import RayTaskError
+from verl.single_controller.ray import ResourcePoolManager
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -27,6 +31,9 @@ from verl_socio.segment.pool import SegmenterPool
 # What this process tells its processes by its environment, which those of a cluster that is there already do not have.
 _TOLD = ("VERL_FILE_LOGGER_PATH", "TENSORBOARD_DIR", "VERL_LOGGING_LEVEL")
 
+# What verl sets aside of Ray's CPUs for each rank.
+_CPUS_OF_A_RANK = ResourcePoolManager.max_colocate_count
+
 # verl decorates the class where it is defined; this is the class underneath, which can be extended.
 _TaskRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class
 
@@ -38,9 +45,10 @@ class EpisodeTaskRunner(_TaskRunner):
         """Train until the configured step."""
         import verl_socio.engine.trainer  # noqa: F401  registers itself
 
+        _check_places(config, ray.nodes())
         # Kept here, in the process that outlives the workers: the actors end with it.
         settings: Any = OmegaConf.to_container(config.segmenter, resolve=True)
-        self._segmenters = SegmenterPool.create(SegmenterConfig(**settings))
+        self._segmenters = SegmenterPool.create(SegmenterConfig(**settings), gpus=config.trainer.n_gpus_per_node)
         super().run(config)
 
 
@@ -111,8 +119,9 @@ def _ray_init(config: DictConfig, address: str | None) -> dict[str, Any]:
     """What Ray is started with, or joined with."""
     settings: Any = OmegaConf.to_container(config.ray_kwargs.ray_init, resolve=True)
     if address is None:
-        # Without it Ray would join whatever cluster it finds on this machine.
-        return {**settings, "address": "local"}
+        places = max(settings.get("num_cpus") or get_num_cpus(override_docker_cpu_warning=True), _places_needed(config))
+        # Without the address Ray would join whatever cluster it finds on this machine.
+        return {**settings, "address": "local", "num_cpus": places}
     runtime_env = settings["runtime_env"]
     told = {name: os.environ[name] for name in _TOLD if name in os.environ}
     # What there is to share out, the cluster's machines have said when they joined it.
@@ -122,3 +131,29 @@ def _ray_init(config: DictConfig, address: str | None) -> dict[str, Any]:
         "logging_level": settings["logging_level"],
         "runtime_env": {**runtime_env, "env_vars": {**(runtime_env.get("env_vars") or {}), **told}},
     }
+
+
+def _places_needed(config: DictConfig) -> int:
+    """How many of Ray's CPUs a machine must have for a run: where one is missing Ray waits for ever and says nothing.
+
+    They are places for processes and not cores: most processes wait for another one most of the time.
+    """
+    ranks = config.trainer.n_gpus_per_node * _CPUS_OF_A_RANK
+    # What belongs to no rank may all come to one machine: this trainer, its queue and the segmenters.
+    queue = 1 + config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    segmenters = math.ceil(config.segmenter.num_actors * config.segmenter.num_cpus)
+    # vLLM's servers and what runs episodes keep none, but Ray starts them only where one is free.
+    free = 1
+    return int(ranks + 1 + queue + segmenters + free)
+
+
+def _check_places(config: DictConfig, nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a cluster in which Ray would wait for ever for what no machine has."""
+    gpus, cpus, machines = config.trainer.n_gpus_per_node, _places_needed(config), config.trainer.nnodes
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    fit = sum(there.get("GPU", 0) >= gpus and there.get("CPU", 0) >= cpus for there in alive)
+    if fit < machines:
+        having = ", ".join(f"{there.get('GPU', 0):g} and {there.get('CPU', 0):g}" for there in alive)
+        rule = f"needs as many machines with {gpus} of Ray's GPUs and {cpus} of its CPUs; the cluster's have {having}"
+        fix = "start Ray with more (ray start --num-cpus=N: places for processes, not cores), or use fewer GPUs"
+        raise invalid("trainer.nnodes", machines, rule, fix)

@@ -14,7 +14,7 @@ from verl.utils.checkpoint import CheckpointHandler
 from verl.utils.device import auto_set_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group
 
-from verl_socio.checkpoints import check_disk, keep_newest, mark_whole, newest_whole, unmark
+from verl_socio.checkpoints import check_disk, keep_newest, make_room, mark_whole, newest_whole, unmark
 from verl_socio.engine.cpu import is_cpu_build, join_gloo_group
 
 
@@ -71,6 +71,9 @@ class WholeCheckpoints(CheckpointHandler):
     def save_checkpoint(self, step: int) -> None:
         """Write a checkpoint and mark it when every rank's part is there."""
         folder = Path(self.default_local_dir) / f"global_step_{step}"
+        if self.rank == 0:
+            make_room(folder.parent, self.max_ckpt_to_keep)
+        torch.distributed.barrier()
         check_disk(folder.parent)
         unmark(folder)
         actor = folder / "actor"

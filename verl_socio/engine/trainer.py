@@ -22,7 +22,7 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.utils import tensordict_utils as tu
 
-from verl_socio.checkpoints import check_disk, keep_newest, mark_whole, newest_whole, unmark
+from verl_socio.checkpoints import check_disk, keep_newest, make_room, mark_whole, newest_whole, unmark
 from verl_socio.engine.actor import HybridWorker
 from verl_socio.engine.filling import fill_up
 from verl_socio.engine.metrics import agreement, stage_metrics
@@ -168,13 +168,14 @@ class EpisodeTrainer(PPOTrainerSync):
         super()._load_checkpoint()
 
     def _save_checkpoint(self) -> None:
-        folder = Path(self.config.trainer.default_local_dir)
+        folder, count = Path(self.config.trainer.default_local_dir), self.config.trainer.max_actor_ckpt_to_keep
         checkpoint = folder / f"global_step_{self.global_steps}"
+        make_room(folder, count)
         check_disk(folder)
         unmark(checkpoint)
         super()._save_checkpoint()
         mark_whole(checkpoint)
-        keep_newest(folder, self.config.trainer.max_actor_ckpt_to_keep)
+        keep_newest(folder, count)
 
     # --- what is reported ------------------------------------------------------------------------------------------
 

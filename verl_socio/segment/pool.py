@@ -50,13 +50,14 @@ class SegmenterPool:
         self._config = config
 
     @classmethod
-    def create(cls, config: SegmenterConfig, name: str = "segmenter") -> SegmenterPool:
+    def create(cls, config: SegmenterConfig, name: str = "segmenter", gpus: int | None = None) -> SegmenterPool:
         """Start the actors and wait until their models are loaded.
 
         Args:
             config: Settings of the pool and of each segmenter in it.
             name: Under which other processes of this Ray namespace find the pool. A pool of this name and the same
                 settings is joined, not started a second time.
+            gpus: How many GPUs of a node actors that reserve none may share, from the first on; None: all of them.
 
         Returns:
             The pool, to be kept by the caller for as long as it is needed.
@@ -77,7 +78,9 @@ class SegmenterPool:
         }
         places = _places(config, ray.nodes())
         actors = [
-            _Actor.options(name=_actor_name(name, index), scheduling_strategy=strategy, **options).remote(config, turn)
+            _Actor.options(name=_actor_name(name, index), scheduling_strategy=strategy, **options).remote(
+                config, turn, gpus
+            )
             for index, (strategy, turn) in enumerate(places)
         ]
         running = _wait(actors, config)
@@ -147,9 +150,9 @@ class SegmenterPool:
 class _Host:
     """What runs in an actor: one segmenter."""
 
-    def __init__(self, config: SegmenterConfig, turn: int) -> None:
+    def __init__(self, config: SegmenterConfig, turn: int, gpus: int | None) -> None:
         self._config = config
-        self._segmenter = create(_placed(config, turn))
+        self._segmenter = create(_placed(config, turn, gpus))
         with warnings.catch_warnings():
             # The property itself is current; it asks for the actor's id in a way that Ray has deprecated.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -206,13 +209,15 @@ def _places(config: SegmenterConfig, nodes: Sequence[Mapping[str, Any]]) -> list
     return [(NodeAffinitySchedulingStrategy(with_gpus[node], soft=True), turn) for turn, node in dealt]
 
 
-def _placed(config: SegmenterConfig, turn: int) -> SegmenterConfig:
+def _placed(config: SegmenterConfig, turn: int, gpus: int | None) -> SegmenterConfig:
     """Spread actors that share GPUs over those of their node; Ray gives the others one each."""
     if not _shares_gpus(config):
         return config
     import torch
 
+    # Who reserves nothing sees every GPU of the machine, and some may be others'. Ray gives the first ones away first.
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = count if gpus is None else min(count, gpus)
     return replace(config, device=f"cuda:{turn % count}") if count else config
 
 

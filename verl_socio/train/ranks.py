@@ -1,24 +1,31 @@
-"""How many processes and steps a run has, and whether its rows can be shared among them."""
+"""How many processes and steps a run has, whether its rows can be shared among them, and what the machine must have."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
+from verl_socio.checkpoints import free_bytes, size_of, step_of, whole
+from verl_socio.doctor import COMPILER_FIX, LEAST_DRIVER, list_gpus, missing_to_compile
 from verl_socio.errors import invalid
+from verl_socio.train.memory import GB, shape_of
 from verl_socio.train.settings import is_supervised
 
 
 def check_ranks(config: DictConfig) -> None:
-    """Check the counts of a run.
+    """Check the counts of a run, and that the machine can take it.
 
     Raises:
-        ValueError: A count is no whole number of 1 or more, there are fewer GPUs, rows cannot be shared evenly, or one
-            may be too long for a micro-batch.
+        ValueError: A count is no whole number of 1 or more, rows cannot be shared evenly, or one may be too long for a
+            micro-batch; there are fewer GPUs, or what they need is missing; the disk cannot hold the checkpoints.
     """
     if is_supervised(config):
         _check_rows(config)
     else:
         _check_rollouts(config)
+    _check_disk(config)
 
 
 def check_epochs(config: DictConfig, rows: int) -> None:
@@ -92,14 +99,72 @@ def _check_micro_batch(config: DictConfig, field: str) -> None:
 
 
 def _check_gpus(trainer: DictConfig) -> None:
-    if trainer.device == "cuda":
-        import torch
+    if trainer.device != "cuda":
+        return
+    import torch
 
-        if torch.cuda.device_count() < trainer.n_gpus_per_node:
-            rule = f"needs as many GPUs, but {torch.cuda.device_count()} are visible here"
-            raise invalid(
-                "trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible"
-            )
+    if torch.cuda.device_count() < trainer.n_gpus_per_node:
+        rule = f"needs as many GPUs, but {torch.cuda.device_count()} are visible here"
+        raise invalid("trainer.n_gpus_per_node", trainer.n_gpus_per_node, rule, "lower it or make more GPUs visible")
+    # They are counted by what comes with the driver, however old that is; this asks CUDA itself.
+    if not torch.cuda.is_available():
+        gpus, trouble = list_gpus()
+        driver = gpus[0].driver if gpus else trouble or "nvidia-smi lists none"
+        rule = f"needs GPUs that torch's CUDA {torch.version.cuda} can use, but it can use none (driver: {driver})"
+        fix = f"update NVIDIA's driver to {LEAST_DRIVER} or newer; if it is, load it anew or restart the machine"
+        raise invalid("trainer.device", "cuda", rule, fix)
+    if missing := missing_to_compile():
+        rule = f"compiles kernels for the GPUs when it starts, which needs {missing}"
+        raise invalid("trainer.device", "cuda", rule, COMPILER_FIX)
+
+
+def _check_disk(config: DictConfig) -> None:
+    """Check that there is room for the checkpoints, the last of which is written hours from now."""
+    folder = Path(config.trainer.default_local_dir)
+    field = "trainer.max_ckpt_to_keep" if is_supervised(config) else "trainer.max_actor_ckpt_to_keep"
+    count, held = OmegaConf.select(config, field), whole(folder)
+    # One is written before the oldest is removed.
+    kept = count + 1 if count is not None and count > 0 else math.inf
+    more = min(kept - len(held), _saves(config, step_of(held[-1]) if held else 0))
+    if more == math.inf:
+        more = 1
+    each = size_of(held[-1]) if held else _checkpoint_bytes(config)
+    free = free_bytes(folder)
+    if more * each > free:
+        there = f"{free / GB:.1f} GB are free in {folder}"
+        rule = f"needs room for {more:g} more checkpoints of {each / GB:.1f} GB, but {there}"
+        raise invalid(field, count, rule, "lower it, free some space, or write elsewhere: output_root=DIR")
+
+
+def _saves(config: DictConfig, done: int) -> float:
+    """How many checkpoints are written after step `done`; infinite where the number of steps depends on the data."""
+    steps, every = config.trainer.total_training_steps, config.trainer.save_freq
+    if steps is None or every is None:
+        return math.inf
+    if steps <= done:
+        return 0
+    if every < 1:  # never, but for fine-tuning's last step
+        return int(is_supervised(config))
+    return int(-(-steps // every) - done // every)
+
+
+def _checkpoint_bytes(config: DictConfig) -> float:
+    """What verl writes into one checkpoint: weights and AdamW's two moments; 0 where the model's sizes are unknown."""
+    if is_supervised(config):
+        model, engine, written = config.model, config.engine, config.checkpoint
+    else:
+        actor = config.actor_rollout_ref.actor
+        model, engine, written = config.actor_rollout_ref.model, actor.fsdp_config, actor.checkpoint
+    shape = shape_of(str(model.path))
+    if shape is None:
+        return 0
+    adapters = shape.adapters(model.lora_rank) if model.lora_rank else 0
+    numbers = {
+        "model": adapters if adapters and written.get("save_lora_only") else shape.parameters + adapters,
+        "optimizer": 2 * (adapters or shape.parameters),
+    }
+    width = 4 if engine.model_dtype in (None, "fp32", "float32") else 2
+    return width * sum(count for part, count in numbers.items() if part in written.save_contents)
 
 
 def _check_machines(trainer: DictConfig) -> None:
