@@ -136,4 +136,4 @@ def test_the_disk_that_the_doctor_asks_for_holds_them(
     free(monkeypatch, NEEDS_GIB["gpu"]["disk"] * GIB - 16e9)
     check_ranks(config_of(RL, tmp_path))
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    assert f"{NEEDS_GIB['gpu']['disk']} GiB of disk beside `.venv`" in readme
+    assert f"{NEEDS_GIB['gpu']['disk']} GiB beside `.venv`" in readme
