@@ -30,7 +30,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("verl_socio.embedded.warm_start.scenes.shoot_all", lambda count, **_: [None] * count)
     monkeypatch.setattr("verl_socio.embedded.warm_start.train.train", lambda *_: taken)
     monkeypatch.setattr("verl_socio.embedded.warm_start.evaluate.measure", lambda *_, **__: FIGURES)
-    monkeypatch.syspath_prepend(SCRIPTS)
+    # Not `syspath_prepend`, which asks all finders to forget, and a library may have left one that cannot.
+    monkeypatch.setattr(sys, "path", [str(SCRIPTS), *sys.path])
     monkeypatch.setattr("environment.enter_environment", lambda script: None)
     threads = torch.get_num_threads()
 
