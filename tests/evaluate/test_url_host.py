@@ -152,7 +152,7 @@ def vllm_server(tiny_model, tmp_path_factory):
     )
     words = [
         sys.executable, "-c", program, "--model", str(tiny_model), "--served-model-name", "tiny", "--port", str(port),
-        "--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "256", "--enforce-eager",
+        "--host", "127.0.0.1", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager",
     ]  # fmt: skip
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as file:
