@@ -41,6 +41,13 @@ def test_parameters_by_hand() -> None:
     assert SMALL.adapters(2) == 2 * 2 * (8 + 8 + 8 + 8 + 30)
 
 
+@pytest.mark.parametrize("field", ["model_dtype", "mixed_precision.param_dtype"])
+def test_a_precision_that_verl_does_not_know_is_named(field: str) -> None:
+    config = config_with(f"actor_rollout_ref.actor.fsdp_config.{field}=fp64")
+    with pytest.raises(ValueError, match=f"^{field} = 'fp64': must be one of fp32, .*Fix: "):
+        host_estimate(config, SMALL)
+
+
 def test_all_weights_on_two_gpus_by_hand() -> None:
     config = config_with(
         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=100",

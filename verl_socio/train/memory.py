@@ -63,6 +63,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from verl_socio.errors import invalid
 from verl_socio.train.settings import is_supervised
 
 GB = 1e9
@@ -230,7 +231,7 @@ def shape_of(model: str) -> Shape | None:
 
 
 @dataclass(frozen=True)
-class _Weights:
+class Weights:
     """How a run's weights are held: what both estimates rest on.
 
     Attributes:
@@ -250,14 +251,15 @@ class _Weights:
     trained: int
 
     @classmethod
-    def of(cls, config: DictConfig, shape: Shape) -> _Weights:
+    def of(cls, config: DictConfig, shape: Shape) -> Weights:
         """Read a run's settings, of either kind of training."""
         actor = config.get("actor_rollout_ref")
         model, fsdp = (config.model, config.engine) if actor is None else (actor.model, actor.actor.fsdp_config)
         adapters = shape.adapters(model.lora_rank) if model.lora_rank else 0
         ranks = max(1, config.trainer.n_gpus_per_node * config.trainer.nnodes)
         held = shape.parameters + adapters
-        return cls(model, fsdp, ranks, _BYTES[fsdp.model_dtype or "fp32"], held, adapters or shape.parameters)
+        width = _width("model_dtype", fsdp.model_dtype or "fp32")
+        return cls(model, fsdp, ranks, width, held, adapters or shape.parameters)
 
 
 def estimate(config: DictConfig, shape: Shape, memory_gb: float) -> Estimate:
@@ -268,7 +270,7 @@ def estimate(config: DictConfig, shape: Shape, memory_gb: float) -> Estimate:
         shape: Its model.
         memory_gb: Memory of a GPU in GB (1e9 bytes), of which vLLM takes its share.
     """
-    weights = _Weights.of(config, shape)
+    weights = Weights.of(config, shape)
     fsdp, width = weights.fsdp, weights.width
     share = weights.held * width / weights.ranks
     kept = 0 if fsdp.offload_policy else width / weights.ranks
@@ -308,7 +310,7 @@ def host_estimate(config: DictConfig, shape: Shape) -> HostEstimate:
         config: Settings of a run, resolved.
         shape: Its model.
     """
-    weights = _Weights.of(config, shape)
+    weights = Weights.of(config, shape)
     fsdp, whole, trained = weights.fsdp, weights.held * weights.width, weights.trained * weights.width
     waiting, running = {}, {}
     if fsdp.offload_policy or fsdp.param_offload:
@@ -324,11 +326,19 @@ def host_estimate(config: DictConfig, shape: Shape) -> HostEstimate:
             if _sleeps(settings.rollout):
                 running["vLLM"] = _PINNED * 2 * shape.parameters * engines
         elif settings.actor.use_kl_loss or config.algorithm.use_kl_in_reward:
-            waiting["reference"] = _PINNED * shape.parameters * _BYTES[settings.ref.fsdp_config.model_dtype or "bf16"]
+            width = _width("ref.fsdp_config.model_dtype", settings.ref.fsdp_config.model_dtype or "bf16")
+            waiting["reference"] = _PINNED * shape.parameters * width
         running["pictures"] = 2 * _pictures(config)
     copies = {"copies": float(whole * (weights.ranks if shape.tied else 1))}
     always = {"processes": _HOST_BASE + _HOST_RANK * weights.ranks}
     return HostEstimate({**copies, **waiting}, {**waiting, **running}, always)
+
+
+def _width(field: str, dtype: str) -> int:
+    """Bytes of a number, by the names that verl knows."""
+    if dtype not in _BYTES:
+        raise invalid(field, dtype, f"must be one of {', '.join(_BYTES)}", "use one of them")
+    return _BYTES[dtype]
 
 
 def _pictures(config: DictConfig) -> float:
@@ -336,7 +346,7 @@ def _pictures(config: DictConfig) -> float:
     # What is no stage is told with its place when the recipe is built.
     shown = sum(len(stage.images) for stage in config.recipe.stages.values() if OmegaConf.is_dict(stage))
     precision = config.actor_rollout_ref.actor.fsdp_config.mixed_precision
-    width = _BYTES[precision.param_dtype if precision else "bf16"]
+    width = _width("mixed_precision.param_dtype", precision.param_dtype if precision else "bf16")
     rows = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
     return float(rows * shown * _PICTURE_NUMBERS * width)
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl_socio.checkpoints import free_bytes, size_of, step_of, whole
 from verl_socio.doctor import COMPILER_FIX, LEAST_DRIVER, list_gpus, missing_to_compile
 from verl_socio.errors import invalid
-from verl_socio.train.memory import GB, shape_of
+from verl_socio.train.memory import GB, Weights, shape_of
 from verl_socio.train.settings import is_supervised
 
 
@@ -151,20 +151,16 @@ def _saves(config: DictConfig, done: int) -> float:
 def _checkpoint_bytes(config: DictConfig) -> float:
     """What verl writes into one checkpoint: weights and AdamW's two moments; 0 where the model's sizes are unknown."""
     if is_supervised(config):
-        model, engine, written = config.model, config.engine, config.checkpoint
+        model, written = config.model, config.checkpoint
     else:
-        actor = config.actor_rollout_ref.actor
-        model, engine, written = config.actor_rollout_ref.model, actor.fsdp_config, actor.checkpoint
+        model, written = config.actor_rollout_ref.model, config.actor_rollout_ref.actor.checkpoint
     shape = shape_of(str(model.path))
     if shape is None:
         return 0
-    adapters = shape.adapters(model.lora_rank) if model.lora_rank else 0
-    numbers = {
-        "model": adapters if adapters and written.get("save_lora_only") else shape.parameters + adapters,
-        "optimizer": 2 * (adapters or shape.parameters),
-    }
-    width = 4 if engine.model_dtype in (None, "fp32", "float32") else 2
-    return width * sum(count for part, count in numbers.items() if part in written.save_contents)
+    weights = Weights.of(config, shape)
+    adapters_alone = model.lora_rank and written.get("save_lora_only")
+    numbers = {"model": weights.trained if adapters_alone else weights.held, "optimizer": 2 * weights.trained}
+    return weights.width * sum(count for part, count in numbers.items() if part in written.save_contents)
 
 
 def _check_machines(trainer: DictConfig) -> None:
